@@ -1,0 +1,134 @@
+"""Our side of every figure: one function a case; it starts a system, measures once and returns one number.
+
+python -m actors.bench.cases ask.actors
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable
+
+from ..errors import ActorDied
+from ..ref import ActorRef
+from ..system import ActorSystem
+from .peers.python import MESSAGE, PROCESSES, SENDERS, TELLS, main, p50
+from .usage import memory, processor_time, system_pids
+from .workers import Asker, Echo, Sender, Sink, ask_in_turn
+
+SECONDS = 0.9
+
+
+def ask_blocking() -> float:
+    with ActorSystem() as system:
+        other = system.spawn(Echo)
+        return p50(lambda: other.ask(Echo.echo, MESSAGE).result())
+
+
+def ask_in_a_handler() -> float:
+    with ActorSystem() as system:
+        asker, other = system.spawn(Asker), system.spawn(Echo)
+        return asker.ask(Asker.median, other, SECONDS).result()
+
+
+def ask_in_the_programs_loop() -> float:
+    with ActorSystem() as system:
+        return asyncio.run(ask_in_turn(system.spawn(Echo), SECONDS))
+
+
+def tell() -> float:
+    with ActorSystem() as system:
+        sink = system.spawn(Sink)
+        sink.ask(Sink.count).result()
+        start = time.perf_counter()
+        for _ in range(TELLS):
+            sink.tell(Sink.take, MESSAGE)
+        handled = sink.ask(Sink.count).result()
+        elapsed = time.perf_counter() - start
+        assert handled == TELLS, f"{handled} of {TELLS} were handled"
+        return TELLS / elapsed
+
+
+def tell_from_four() -> float:
+    with ActorSystem() as system:
+        sink = system.spawn(Sink)
+        senders = [system.spawn(Sender) for _ in range(SENDERS)]
+        for sender in senders:
+            sender.ask(Sender.flood, sink, 1).result()  # first contact is not measured
+        start = time.perf_counter()
+        for reply in [sender.ask(Sender.flood, sink, TELLS // SENDERS) for sender in senders]:
+            reply.result()
+        handled = sink.ask(Sink.count).result()
+        elapsed = time.perf_counter() - start
+        assert handled == TELLS + SENDERS, f"{handled} of {TELLS + SENDERS} were handled"
+        return TELLS / elapsed
+
+
+def spawn() -> float:
+    with ActorSystem() as system:
+        return p50(lambda: system.spawn(Echo), seconds=0.3, warm=2)
+
+
+def kill_to_next_answer() -> float:
+    with ActorSystem() as system:
+        times = [_killed_and_answering(system.spawn(Echo)) for _ in range(10)]
+    return statistics.median(times)
+
+
+def _killed_and_answering(actor: ActorRef[Echo]) -> float:
+    pid = actor.ask(Echo.pid).result()
+    start = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    while True:
+        try:
+            if actor.ask(Echo.pid).result() != pid:
+                return time.perf_counter() - start
+        except ActorDied:  # the ask was in hand when the signal arrived
+            continue
+
+
+def start() -> float:
+    begin = time.perf_counter()
+    with ActorSystem() as system:
+        system.spawn(Echo).ask(Echo.echo, MESSAGE).result()
+        return time.perf_counter() - begin
+
+
+def memory_an_actor() -> float:
+    from .numeric import Numeric
+
+    with ActorSystem() as system:
+        for actor in [system.spawn(Numeric) for _ in range(PROCESSES)]:
+            actor.ask(Numeric.total).result()
+        return memory(system_pids()) / PROCESSES
+
+
+def idle() -> float:
+    with ActorSystem() as system:
+        for actor in [system.spawn(Echo) for _ in range(PROCESSES)]:
+            actor.ask(Echo.echo, MESSAGE).result()
+        pids = [os.getpid(), *system_pids()]
+        time.sleep(1.0)  # the start has settled
+        before, begin = processor_time(pids), time.perf_counter()
+        time.sleep(2.0)
+        return (processor_time(pids) - before) / (time.perf_counter() - begin)
+
+
+CASES: dict[str, Callable[[], float]] = {
+    "ask.actors": ask_blocking,
+    "ask.handler": ask_in_a_handler,
+    "ask.loop": ask_in_the_programs_loop,
+    "tell.actors": tell,
+    "tell4.actors": tell_from_four,
+    "spawn.actors": spawn,
+    "kill.actors": kill_to_next_answer,
+    "start.actors": start,
+    "memory.actors": memory_an_actor,
+    "idle.actors": idle,
+}
+
+if __name__ == "__main__":
+    main(CASES)

@@ -1,0 +1,116 @@
+"""What is measured, by whom, in which unit, and what it should be.
+
+A figure ("round trip") has cases, one a contestant; one of them may be the reference that ratios are taken to. A target
+is a ratio to the reference (of this machine, in this round) where there is one to beat, else a limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROOT = __name__.rpartition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One quantity. `scale` turns what a case returns (seconds, messages a second, bytes, cores) into `unit`."""
+
+    name: str
+    title: str
+    unit: str
+    scale: float
+    reference: str | None = None
+    more_is_better: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One contestant's measurement: `module` is run with the case's name. `needs`: a module, or "cc", without which
+    it is left out.
+    """
+
+    name: str
+    label: str
+    module: str
+    needs: str | None = None
+
+    @property
+    def figure(self) -> str:
+        return self.name.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Times better than the figure's reference (`ratio`), or at most so much of the unit (`limit`)."""
+
+    case: str
+    ratio: float | None = None
+    limit: float | None = None
+
+
+FIGURES = (
+    Figure("ask", "ask: a round trip, 60-byte dict both ways, callee awake", "µs", 1e6, "ask.pipe"),
+    Figure(
+        "tell", "tell: one sender, 60-byte dict, until all are handled", "k/s", 1e-3, "tell.queue", more_is_better=True
+    ),
+    Figure("tell4", "tell: four senders to one", "k/s", 1e-3, "tell4.queue", more_is_better=True),
+    Figure("spawn", "spawn to ready, class of an imported module", "ms", 1e3, "spawn.process"),
+    Figure("kill", "SIGKILL to the next answer", "ms", 1e3, "kill.process"),
+    Figure("start", "system start to the first answer", "ms", 1e3),
+    Figure(
+        "memory", "memory a process, 20 with NumPy: PSS and shared memory of the whole", "MB", 1e-6, "memory.process"
+    ),
+    Figure("idle", "CPU of 20 idle actors and their system", "% of a core", 100.0),
+)
+
+OURS = f"{ROOT}.cases"
+PYTHON = f"{ROOT}.peers.python"
+FLOOR = f"{ROOT}.floor"
+
+CASES = (
+    Case("ask.actors", "actors: blocking", OURS),
+    Case("ask.handler", "actors: in an actor's async handler", OURS),
+    Case("ask.loop", "actors: in the program's asyncio loop", OURS),
+    Case("ask.pipe", "multiprocessing.Pipe", PYTHON),
+    Case("ask.queue", "multiprocessing.Queue, two of them", PYTHON),
+    Case("ask.pool", "concurrent.futures.ProcessPoolExecutor", PYTHON),
+    Case("ask.ray", "Ray", f"{ROOT}.peers.ray", needs="ray"),
+    Case("ask.xoscar", "Xoscar", f"{ROOT}.peers.xoscar", needs="xoscar"),
+    Case("ask.thespian", "Thespian, TCP base", f"{ROOT}.peers.thespian", needs="thespian"),
+    Case("ask.pykka", "Pykka, threads of one process", f"{ROOT}.peers.pykka", needs="pykka"),
+    Case("ask.floor-spin", "floor: C, spinning on shared memory", FLOOR, needs="cc"),
+    Case("ask.floor-pipe", "floor: C, a byte through pipes", FLOOR, needs="cc"),
+    Case("tell.actors", "actors", OURS),
+    Case("tell.queue", "multiprocessing.Queue", PYTHON),
+    Case("tell.pipe", "multiprocessing.Pipe", PYTHON),
+    Case("tell.ray", "Ray", f"{ROOT}.peers.ray", needs="ray"),
+    Case("tell.xoscar", "Xoscar", f"{ROOT}.peers.xoscar", needs="xoscar"),
+    Case("tell.thespian", "Thespian, TCP base", f"{ROOT}.peers.thespian", needs="thespian"),
+    Case("tell.pykka", "Pykka, threads of one process", f"{ROOT}.peers.pykka", needs="pykka"),
+    Case("tell4.actors", "actors", OURS),
+    Case("tell4.queue", "multiprocessing.Queue", PYTHON),
+    Case("spawn.actors", "actors", OURS),
+    Case("spawn.process", "multiprocessing, spawn: start to the first answer", PYTHON),
+    Case("kill.actors", "actors: the restarted actor's answer", OURS),
+    Case("kill.process", "multiprocessing, spawn: a new process's answer", PYTHON),
+    Case("start.actors", "actors", OURS),
+    Case("memory.actors", "actors", OURS, needs="numpy"),
+    Case("memory.process", "multiprocessing, spawn", PYTHON, needs="numpy"),
+    Case("idle.actors", "actors", OURS),
+)
+
+TARGETS = (
+    Target("ask.actors", ratio=5.0),
+    Target("ask.handler", ratio=2.0),
+    Target("ask.loop", ratio=1 / 1.2),
+    Target("tell.actors", ratio=3.0),
+    Target("tell4.actors", ratio=4.0),
+    Target("spawn.actors", ratio=8.0),
+    Target("kill.actors", ratio=8.0),
+    Target("start.actors", limit=250.0),
+    Target("memory.actors", limit=6.0),
+    Target("idle.actors", limit=0.5),
+)
+
+FIGURE = {figure.name: figure for figure in FIGURES}
+CASE = {case.name: case for case in CASES}

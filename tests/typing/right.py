@@ -1,0 +1,189 @@
+"""Right uses: type-checked, never run. Each line must be accepted, with exactly the type that is asserted."""
+# mypy: warn-unused-ignores
+# pyright: strict, reportPrivateUsage=false
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
+
+from actors import Actor, ActorDied, ActorRef, ActorSystem, ExitReason, MailboxOptions, Reply, Timer
+from actors.supervision import Backoff, Child, Supervisor
+
+
+class Counter(Actor):
+    def __init__(self, start: int = 0, *, step: int = 1) -> None:
+        self.value = start
+        self.step = step
+
+    def add(self, amount: int, *, twice: bool = False) -> int:
+        self.value += amount
+        return self.value
+
+    async def add_later(self, amount: int) -> int:
+        return self.add(amount)
+
+    def reset(self) -> None:
+        self.value = 0
+
+    async def names(self) -> list[str]:
+        return []
+
+    def on_start(self) -> None:
+        timer = self.every(1.0, self.add, 5, twice=True)
+        assert_type(timer, Timer)
+        timer.cancel()
+        self.after(0.5, self.reset)
+        self.after(0.5, self.add_later, 1)
+
+    async def on_stop(self, reason: ExitReason) -> None:
+        assert_type(reason.kind == "normal", bool)
+
+
+class Plain(Actor):
+    """An actor without a constructor and with every kind of forwarding."""
+
+    def myself(self) -> ActorRef[Plain]:
+        return self.ref
+
+    def forward(self, counter: ActorRef[Counter]) -> Reply[int]:
+        return counter.ask(Counter.add, 1)
+
+    async def through(self, counter: ActorRef[Counter]) -> int:
+        return await counter.ask(Counter.add_later, 1) + await counter.ask(Counter.add, 2)
+
+    def start_child(self) -> ActorRef[Counter]:
+        return self.spawn(Counter, 5, name="child")
+
+    def on_down(self, ref: ActorRef[Any], reason: ExitReason) -> None:
+        self.log.info("down", ref=ref, reason=str(reason))
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def logged(function: Callable[P, R]) -> Callable[P, R]:
+    return function
+
+
+class Decorated(Actor):
+    @logged
+    def size(self, text: str) -> int:
+        return len(text)
+
+    @logged
+    async def size_later(self, text: str) -> int:
+        return len(text)
+
+
+class Adds(Protocol):
+    """What a caller needs of an actor, whoever it is."""
+
+    def add(self, amount: int) -> int: ...
+
+
+def spawning(system: ActorSystem) -> None:
+    assert_type(system.spawn(Counter), ActorRef[Counter])
+    assert_type(system.spawn(Counter, 10), ActorRef[Counter])
+    assert_type(system.spawn(Counter, 10, name="counter", restart="permanent", shutdown=1.0), ActorRef[Counter])
+    assert_type(system.spawn(functools.partial(Counter, step=2), 10), ActorRef[Counter])
+    assert_type(system.spawn(lambda: Counter(3)), ActorRef[Counter])
+    assert_type(system.spawn(Plain), ActorRef[Plain])
+    system.spawn(Counter, max_restarts=3, within=10.0, backoff=Backoff(0.1, 2.0), on_error="continue", redeliver=2)
+    system.spawn(Counter, mailbox=MailboxOptions(capacity=1 << 16, overflow="raise"), start_timeout=1.0)
+
+
+def asking(counter: ActorRef[Counter], decorated: ActorRef[Decorated]) -> None:
+    assert_type(counter.ask(Counter.add, 1), Reply[int])
+    assert_type(counter.ask(Counter.add, amount=1, twice=True), Reply[int])
+    assert_type(counter.ask(Counter.add_later, 1), Reply[int])
+    assert_type(counter.ask(Counter.add, 1).result(timeout=2.0), int)
+    assert_type(counter.ask(Counter.reset).result(), None)
+    assert_type(counter.ask(Counter.names).result(), list[str])
+    assert_type(counter.using(timeout=2.0), ActorRef[Counter])
+    assert_type(counter.using(timeout=2.0).ask(Counter.add, 1), Reply[int])
+    assert_type(decorated.ask(Decorated.size, "a"), Reply[int])
+    assert_type(decorated.ask(Decorated.size_later, "a"), Reply[int])
+
+
+def asking_by_name(counter: ActorRef[Counter]) -> None:
+    reply: Reply[Any] = counter.ask("add", 1)
+    counter.tell("add", 1, twice=True)
+    counter.proxy().add(5)
+    counter.proxy().add.tell(5)
+    reply.cancel()
+
+
+async def awaiting(system: ActorSystem, counter: ActorRef[Counter]) -> None:
+    assert_type(await counter.ask(Counter.add, 1), int)
+    assert_type(await counter.ask(Counter.add_later, 1), int)
+    assert_type(await asyncio.wait_for(counter.ask(Counter.add, 1), 2.0), int)
+    first, second = await asyncio.gather(counter.ask(Counter.add, 1), counter.ask(Counter.names))
+    assert_type(first, int)
+    assert_type(second, list[str])
+    assert_type(await system.spawn_async(Counter, 10), ActorRef[Counter])
+    assert_type(await counter.wait_async(), ExitReason)
+    await counter.tell_async(Counter.add, 1)
+
+
+def telling(counter: ActorRef[Counter], plain: ActorRef[Plain]) -> None:
+    counter.tell(Counter.add, 5)
+    counter.tell(Counter.add_later, 5)
+    counter.tell(Counter.reset)
+    plain.tell(Plain.forward, counter)
+
+
+def replying(reply: Reply[int]) -> None:
+    assert_type(reply.done(), bool)
+    assert_type(reply.cancel(), bool)
+    assert_type(reply.exception(timeout=1.0), BaseException | None)
+    assert_type(reply.future(), concurrent.futures.Future[int])
+    concurrent.futures.wait([reply.future()])
+    reply.add_done_callback(lambda done: print(done.result() + 1))
+
+
+def managing(counter: ActorRef[Counter]) -> None:
+    assert_type(counter.address, str)
+    assert_type(counter.wait(timeout=1.0), ExitReason)
+    counter.stop()
+    counter.kill()
+    counter.restart()
+    counter.resume()
+
+
+def protocols(adds: ActorRef[Adds], counter: ActorRef[Counter]) -> None:
+    assert_type(adds.ask(Adds.add, 1), Reply[int])
+    anyone: ActorRef[Actor] = counter  # a reference to a Counter is one to an Actor
+    refs: list[ActorRef[Any]] = [anyone, adds]
+    assert len({*refs}) == 2
+
+
+def looking_up(system: ActorSystem) -> None:
+    assert_type(system.lookup("counter", Counter), ActorRef[Counter])
+    assert_type(ActorSystem.attach("demo"), ActorSystem)
+
+
+def dying(counter: ActorRef[Counter]) -> None:
+    try:
+        counter.ask(Counter.reset).result()
+    except ActorDied as died:
+        assert_type(died.reason, ExitReason | None)
+        assert_type(died.restarting, bool)
+
+
+def trees() -> Supervisor:
+    assert_type(Child(Counter, 3, name="counter", count=2), Child[Counter])
+    assert_type(Child(Plain), Child[Plain])
+    stores = Supervisor(Child(Counter, 3, restart="transient", shutdown=10.0), name="stores")
+    return Supervisor(stores, Child(Plain, name="plain"), name="top", strategy="rest_for_one", max_restarts=5, within=30.0)
+
+
+async def system_as_a_context() -> None:
+    async with ActorSystem("demo") as system:
+        assert_type(system, ActorSystem)
+    with ActorSystem() as other:
+        assert_type(other, ActorSystem)

@@ -1,0 +1,82 @@
+"""Wrong uses: type-checked, never run. Each marked line must be refused by every checker: an ignore that is not needed is an error here."""
+# mypy: warn-unused-ignores
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors import Actor, ActorRef, ActorSystem, Reply
+from actors.supervision import Child, Supervisor
+
+
+class Counter(Actor):
+    def __init__(self, start: int = 0) -> None:
+        self.value = start
+
+    def add(self, amount: int) -> int:
+        return amount
+
+    async def add_later(self, amount: int) -> int:
+        return amount
+
+    def on_start(self) -> None:
+        self.every(1.0, self.add)  # type: ignore[call-arg]
+        self.after(1.0, self.add, "five")  # type: ignore[arg-type]
+        self.after("soon", self.add, 5)  # type: ignore[arg-type]
+
+
+class Other(Actor):
+    def add(self, amount: int) -> int:
+        return amount
+
+
+def spawning(system: ActorSystem) -> None:
+    system.spawn(Counter, "ten")  # type: ignore[arg-type]
+    system.spawn(Counter, 1, 2)  # type: ignore[arg-type]
+    system.spawn(int, 1)  # type: ignore[type-var]
+    system.spawn(Counter, restart="sometimes")  # type: ignore[arg-type]
+    system.spawn(Counter, nmae="counter")  # type: ignore[call-arg]
+    other: ActorRef[Other] = system.spawn(Counter)  # type: ignore[arg-type]
+    other.stop()
+
+
+def asking(counter: ActorRef[Counter]) -> None:
+    counter.ask(Counter.add)  # type: ignore[call-overload]
+    counter.ask(Counter.add, "1")  # type: ignore[call-overload]
+    counter.ask(Counter.add, 1, 2)  # type: ignore[call-overload]
+    counter.ask(Counter.add, amonut=1)  # type: ignore[call-overload]
+    counter.ask(Other.add, 1)  # type: ignore[call-overload]
+    counter.ask(1)  # type: ignore[call-overload]
+    text: Reply[str] = counter.ask(Counter.add, 1)  # type: ignore[assignment]
+    number: str = counter.ask(Counter.add, 1).result()  # type: ignore[assignment]
+    counter.using(timeout="2")  # type: ignore[arg-type]
+    print(text, number)
+
+
+def telling(counter: ActorRef[Counter]) -> None:
+    counter.tell(Counter.add)  # type: ignore[call-overload]
+    counter.tell(Counter.add, "1")  # type: ignore[call-overload]
+    counter.tell(Other.add, 1)  # type: ignore[call-overload]
+    counter.add(1)  # type: ignore[attr-defined]
+
+
+async def awaiting(counter: ActorRef[Counter]) -> None:
+    text: str = await counter.ask(Counter.add_later, 1)  # type: ignore[assignment]
+    await counter.tell_async(Counter.add, "1")  # type: ignore[call-overload]
+    print(text)
+
+
+def describing() -> None:
+    Child(Counter, "ten")  # type: ignore[arg-type]
+    Child(Counter, restart="sometimes")  # type: ignore[arg-type]
+    Supervisor(Child(Counter), strategy="one_for_most")  # type: ignore[arg-type]
+    Supervisor(Counter)  # type: ignore[arg-type]
+
+
+def narrowing(anyone: ActorRef[Actor]) -> ActorRef[Counter]:
+    return anyone  # type: ignore[return-value]
+
+
+def unknown(counter: ActorRef[Counter], value: Any) -> None:
+    counter.address = value  # type: ignore[misc]
