@@ -1,0 +1,57 @@
+/* What the C files of the extension share: the Python objects, the errors. One noun a file:
+   _ring.c the module and the type Ring, producer.c and owner.c two of its roles, inbox.c Inbox and ReplyBase, process.c and plain.c functions. */
+
+#ifndef ACTORS_BINDING_H
+#define ACTORS_BINDING_H
+
+#define _GNU_SOURCE
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "ring.h"
+
+typedef struct {
+    PyObject_HEAD
+    struct ring r;
+} Ring;
+
+typedef PyObject *(*Fast)(PyObject *, PyObject *const *, Py_ssize_t);
+#define FAST(name, function) {name, (PyCFunction)(void (*)(void))(Fast)(function), METH_FASTCALL, NULL}
+
+/* Set the exception Corrupt("mailbox corrupt: ...") and return NULL. */
+PyObject *corrupt(const struct ring *r, const char *what);
+
+/* (kind, flags, sender, corr, deadline, tries, position, body) into a new tuple of eight. False: MemoryError. */
+bool record_fill(PyObject *tuple, const struct view *v);
+
+/* The next NEW record, STARTED, as a new tuple; its position. NULL without an exception: nothing there. */
+PyObject *record_take(Ring *self, uint64_t *position);
+
+/* False with TypeError unless `given` is `wanted`. */
+bool arity(const char *name, Py_ssize_t given, Py_ssize_t wanted);
+
+bool inbox_register(PyObject *module, PyTypeObject *ring_type); /* adds Inbox and ReplyBase */
+extern PyMethodDef process_methods[];
+extern PyMethodDef plain_methods[];
+
+PyObject *producer_push(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *producer_answer(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *producer_put(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *producer_cancel(PyObject *self, PyObject *const *args, Py_ssize_t n);
+
+PyObject *owner_grant(PyObject *self, PyObject *attempt);
+PyObject *owner_claim(PyObject *self, PyObject *attempt);
+PyObject *owner_revoke(PyObject *self, PyObject *attempt);
+PyObject *owner_in_hand(PyObject *self, PyObject *tries);
+PyObject *owner_sweep(PyObject *self, PyObject *none);
+PyObject *owner_owed(PyObject *self, PyObject *none);
+PyObject *owner_ring(PyObject *self, PyObject *none);
+PyObject *owner_close(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *owner_reopen(PyObject *self, PyObject *none);
+PyObject *owner_quiet(PyObject *self, PyObject *none);
+PyObject *owner_owner(PyObject *self, PyObject *none);
+PyObject *owner_stats(PyObject *self, PyObject *none);
+
+#endif
