@@ -23,9 +23,10 @@ class Timers:
     def set(self, uid: int, at: float) -> None:
         """Ring for `uid` at this time, instead of any other."""
         if at == math.inf:
-            return self.cancel(uid)
-        self._at[uid] = at
-        heapq.heappush(self._heap, (at, uid))
+            self.cancel(uid)
+        else:
+            self._at[uid] = at
+            heapq.heappush(self._heap, (at, uid))
 
     def cancel(self, uid: int) -> None:
         """Don't ring for `uid`."""

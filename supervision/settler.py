@@ -1,0 +1,190 @@
+"""Takes the nodes, one step at a time, from what is to what shall be.
+
+Rule: looks only at phases and goals, never at why; judging is the tree's part. For each parent touched: the last child that must go is
+stopped, else the first that must come is started; the exit or readiness that this brings touches the parent again. Nothing is remembered
+of how far a restart has come, so a second failure, a stop or an addition in the middle of one needs no case of its own. Children of
+running `one_for_one` supervisors, of actors and of the root are settled each on its own, hence in parallel.
+Rejected: a list of pending steps for each restart (it must be merged with the next one), and recursion in place of the queue (ten
+thousand children may end in one event).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+
+from .actions import Action, AllStopped, Ask, Ended, Failed, Ready, Restarted, Signal, Spawn, StartFailed
+from .node import SHUTDOWN, Goal, Node, Patience, Phase
+from .timers import Timers
+
+KILL_AFTER = 0.1  # of the shutdown time, from SIGTERM to SIGKILL: enough to flush, not to work
+KILL_AFTER_AT_LEAST = 0.05  # seconds
+
+
+class Settler:
+    """All nodes below `root`, their alarms, and the actions that the present event has led to.
+
+    The caller sets `now`, changes goals, touches the nodes it changed, and then calls `settle`.
+    """
+
+    def __init__(self, root: Node) -> None:
+        self.nodes = {root.uid: root}
+        self.timers = Timers()
+        self.now = 0.0
+        self.out: list[Action] = []
+        self._unsettled: deque[tuple[Node, Node | None]] = deque()  # parents, with the child that changed
+
+    def touch(self, node: Node) -> None:
+        """Something about `node` changed."""
+        if node.parent:
+            self._unsettled.append((node.parent, node))
+        self.touch_children(node)
+
+    def touch_children(self, node: Node) -> None:
+        """Something changed that all children of `node` depend on."""
+        self._unsettled.append((node, None))
+
+    def settle(self) -> list[Action]:
+        """Take every step that can be taken now."""
+        while self._unsettled:
+            parent, child = self._unsettled.popleft()
+            if parent.takes_down:
+                self._stop_next(parent)
+            elif parent.in_order:
+                self._step(parent)
+            elif child and child.uid in parent.children:
+                self._drive(child)
+        out, self.out = self.out, []
+        return out
+
+    def up(self, node: Node) -> None:
+        """It is ready."""
+        node.phase = Phase.RUNNING
+        node.up_since = self.now
+        node.not_before = 0.0
+        self.timers.cancel(node.uid)
+        self.out.append(Restarted(node.uid) if node.was_ready else Ready(node.uid))
+        node.was_ready, node.asked = True, False
+        self.touch(node)
+
+    def wait(self, node: Node, until: float) -> None:
+        """Don't start it earlier."""
+        node.not_before = until
+        if node.phase is Phase.DOWN:
+            if until > self.now:
+                self.timers.set(node.uid, until)
+            else:
+                self.timers.cancel(node.uid)
+            self.touch(node)
+
+    def request_stop(self, node: Node) -> None:
+        """Ask a worker, with its time limit; a supervisor only has the limit. A worker that is not ready yet keeps its start timeout
+        where there is no other limit."""
+        if node.alive and node.limit == 0:
+            self.timers.cancel(node.uid)
+            self.out.append(Signal(node.uid, signal.SIGKILL))
+        elif node.alive or node.kind == "supervisor":
+            if node.alive:
+                self.out.append(Ask(node.uid, node.limit))
+            if node.limit is not None:
+                self.timers.set(node.uid, self.now + node.limit)
+            elif node.up_since is not None:
+                self.timers.cancel(node.uid)
+
+    def press(self, node: Node) -> None:
+        """The time to stop is over."""
+        if not node.alive:
+            self.kill(node)
+        elif node.terminated or node.limit is None:
+            self.out.append(Signal(node.uid, signal.SIGKILL))
+        else:
+            node.terminated = True
+            self.out.append(Signal(node.uid, signal.SIGTERM))
+            self.timers.set(node.uid, self.now + max(KILL_AFTER_AT_LEAST, KILL_AFTER * node.policy.shutdown))
+
+    def kill(self, node: Node) -> None:
+        """SIGKILL for every process at and below it, at once. Goals stay, but a worker's children go with it."""
+        for each in list(node.walk(everything=True)):
+            if each is not node and each.above.kind == "worker":
+                each.give_up(SHUTDOWN)
+            if each.phase is Phase.DOWN or each.patience is Patience.KILL:
+                continue
+            each.patience = Patience.KILL
+            each.leaving, each.phase = True, Phase.STOPPING
+            self.timers.cancel(each.uid)
+            if each.alive:
+                self.out.append(Signal(each.uid, signal.SIGKILL))
+            self.touch_children(each)
+
+    def _stop_next(self, parent: Node) -> None:
+        """All children go, the last first."""
+        for child in reversed(parent.children.values()):
+            if child.phase is not Phase.DOWN:
+                return self._begin_stop(child)
+            if child.goal is Goal.GONE:
+                return self._remove(child)
+        return self._down(parent)
+
+    def _step(self, parent: Node) -> None:
+        """One child at a time: those that must go, the last first; then those that must come, the first first."""
+        for child in reversed(parent.children.values()):
+            if child.leaving or child.goal is Goal.GONE:
+                return self._drive(child)
+        for child in parent.children.values():
+            if child.goal is Goal.UP and child.phase is not Phase.RUNNING:
+                return self._drive(child)
+        if parent.phase is Phase.STARTING:
+            self.up(parent)
+        return None
+
+    def _drive(self, child: Node) -> None:
+        """One child, on its own."""
+        if child.leaving:
+            self._begin_stop(child)
+        elif child.phase is Phase.DOWN and child.goal is Goal.GONE:
+            self._remove(child)
+        elif child.phase is Phase.DOWN and child.goal is Goal.UP and self.now >= child.not_before and child.above.lets_start:
+            self._begin_start(child)
+
+    def _begin_start(self, node: Node) -> None:
+        node.phase = Phase.STARTING
+        node.incarnation += 1
+        node.up_since, node.terminated, node.patience = None, False, Patience.LIMIT
+        if node.kind == "worker":
+            node.alive = True
+            self.out.append(Spawn(node.uid, node.incarnation))
+            self.timers.set(node.uid, self.now + node.policy.start_timeout)
+            return
+        self.timers.cancel(node.uid)
+        node.times = ()
+        for child in node.children.values():  # a new start of its supervisor clears a child's record, as in OTP
+            child.clear_record()
+            self.timers.cancel(child.uid)
+        self.touch_children(node)
+
+    def _begin_stop(self, node: Node) -> None:
+        node.leaving = True
+        if node.phase is not Phase.STOPPING:
+            node.phase = Phase.STOPPING
+            self.request_stop(node)
+            self.touch_children(node)
+
+    def _down(self, node: Node) -> None:
+        node.phase, node.leaving = Phase.DOWN, False
+        self.timers.cancel(node.uid)
+        if node.parent is None:
+            self.out.append(AllStopped())
+            return
+        if node.goal is Goal.FAILED and node.parent.goal is not Goal.FAILED:
+            self.out.extend(Failed(each.uid, node.reason) for each in reversed(list(node.walk())))
+        elif node.goal is Goal.UP and node.not_before > self.now:
+            self.timers.set(node.uid, node.not_before)
+        self.touch(node)
+
+    def _remove(self, node: Node) -> None:
+        del self.nodes[node.uid], node.above.children[node.uid]
+        self.timers.cancel(node.uid)
+        if node.asked:
+            self.out.append(StartFailed(node.uid, *(node.start_error or (node.reason, node.uid))))
+        self.out.append(Ended(node.uid, node.reason))
+        self.touch_children(node.above)
