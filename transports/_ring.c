@@ -304,12 +304,26 @@ static bool add_constants(PyObject *module)
            !PyModule_AddIntConstant(module, "RECORD", sizeof(struct record));
 }
 
+/* `name` = tuple[int, ..., int, bytes] with so many int: the stub's aliases exist at run time as well. */
+static bool add_alias(PyObject *module, const char *name, Py_ssize_t ints)
+{
+    PyObject *items = PyTuple_New(ints + 1);
+    for (Py_ssize_t i = 0; items && i <= ints; i++)
+        PyTuple_SetItem(items, i, Py_NewRef((PyObject *)(i < ints ? &PyLong_Type : &PyBytes_Type)));
+    PyObject *alias = items ? Py_GenericAlias((PyObject *)&PyTuple_Type, items) : NULL;
+    bool added = alias && !PyModule_AddObjectRef(module, name, alias);
+    Py_XDECREF(alias);
+    Py_XDECREF(items);
+    return added;
+}
+
 PyMODINIT_FUNC PyInit__ring(void)
 {
     PyObject *module = PyModule_Create(&definition);
     PyTypeObject *ring_type = (PyTypeObject *)PyType_FromSpec(&ring_spec);
     Corrupt = PyErr_NewException("actors.transports._ring.Corrupt", PyExc_RuntimeError, NULL);
-    if (!module || !ring_type || !Corrupt || !add_constants(module) || PyModule_AddObjectRef(module, "Corrupt", Corrupt) ||
+    if (!module || !ring_type || !Corrupt || !add_constants(module) || !add_alias(module, "Record", 7) ||
+        !add_alias(module, "News", 4) || PyModule_AddObjectRef(module, "Corrupt", Corrupt) ||
         PyModule_AddType(module, ring_type) || !inbox_register(module, ring_type) || PyModule_AddFunctions(module, process_methods) ||
         PyModule_AddFunctions(module, plain_methods)) {
         Py_XDECREF(module);

@@ -141,7 +141,7 @@ static void disarm(Inbox *self, int rings)
 {
     for (int i = 0; self->armed && i < rings; i++) {
         if (self->armed & 1u << i && lane(self, i))
-            store(lane(self, i)->h->sleeping, 0);
+            store(lane(self, i)->h->sleeping, AWAKE);
         self->armed &= ~(1u << i);
     }
 }
@@ -151,7 +151,7 @@ static bool arm(Inbox *self, int rings)
 {
     for (int i = 0; i < rings; i++)
         if (lane(self, i))
-            store(lane(self, i)->h->sleeping, 1);
+            store(lane(self, i)->h->sleeping, ASLEEP);
     self->armed |= (1u << rings) - 1;
     fence();
     if (!anything(self, rings))

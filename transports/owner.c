@@ -139,8 +139,9 @@ PyObject *owner_owed(PyObject *self, PyObject *Py_UNUSED(none))
 {
     struct ring *r = ring_of(self);
     fence(); /* (S) */
-    if (load(r->h->head) == load(r->h->tail) || !load(r->h->sleeping) || !atomic_exchange(&r->h->sleeping, 0))
+    if (load(r->h->head) == load(r->h->tail) || load(r->h->sleeping) == AWAKE)
         Py_RETURN_FALSE;
+    store(r->h->sleeping, RUNG);
     ring_strike(r);
     Py_RETURN_TRUE;
 }
@@ -148,7 +149,7 @@ PyObject *owner_owed(PyObject *self, PyObject *Py_UNUSED(none))
 PyObject *owner_ring(PyObject *self, PyObject *Py_UNUSED(none))
 {
     struct ring *r = ring_of(self);
-    atomic_store(&r->h->sleeping, 0);
+    store(r->h->sleeping, AWAKE);
     ring_strike(r);
     Py_RETURN_NONE;
 }
@@ -217,6 +218,6 @@ PyObject *owner_stats(PyObject *self, PyObject *Py_UNUSED(none))
     u64 count = accepted(h), pages = load(h->populated_end) - load(h->populated_base);
     return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsK}", "head", head, "tail", (u64)load(h->tail), "capacity", (u64)r->capacity, "accepted",
                          count > handled ? count : handled, "handled", handled, "busy_since", (u64)load(h->busy_since), "sleeping",
-                         (u64)load(h->sleeping), "recovered", (u64)load(h->recovered), "closed", (u64)load(h->closed), "pid",
+                         (u64)(load(h->sleeping) != AWAKE), "recovered", (u64)load(h->recovered), "closed", (u64)load(h->closed), "pid",
                          (u64)load(h->pid), "populated", pages < r->capacity ? pages : (u64)r->capacity);
 }

@@ -60,6 +60,10 @@ enum { RING_FULL = -1, RING_CLOSED = -2, RING_STUCK = -3, RING_NOMEM = -4, RING_
 
 enum state { NEW, STARTED, DONE, CANCELLED };
 
+/* Of the consumer. RUNG: a producer took it upon itself to strike the bell; the consumer itself goes back to AWAKE. If the producer dies
+   before the stroke the word still says that something is owed. */
+enum sleep { AWAKE, ASLEEP, RUNG };
+
 /* A count that survives its writer's death between the fact (a tail published, a state set) and the count. The intent (where, then the
    next value) is written first; who finds a writer dead looks whether the fact at `at` came true, and settles the count. One writer at a
    time. */
@@ -80,7 +84,7 @@ struct header {
     struct tally accepted;
     _Atomic uint64_t populated_base, populated_end; /* pages of these positions are present */
     _Atomic uint32_t last_cpu;                      /* on which the last producer ran */
-    alignas(64) _Atomic uint32_t sleeping;          /* (S) 1: the consumer sleeps, or is about to, and wants the bell */
+    alignas(64) _Atomic uint32_t sleeping;          /* (S) enum sleep */
     alignas(64) _Atomic uint32_t space_wait;        /* (W) futex; 1: producers sleep until there is room */
     alignas(64) pthread_mutex_t lock;
     _Atomic uint64_t recovered; /* deaths of lock owners */
@@ -113,7 +117,7 @@ struct ring {
     char *data; /* capacity bytes, twice in a row */
     uint64_t capacity, mask;
     int bell;                  /* eventfd, borrowed; -1 none */
-    int fault;                 /* RING_FAULTS builds: where to die */
+    int fault;                 /* RING_FAULTS builds: where to die, or negative: to stop */
     uint64_t seen_head;        /* producers', under the lock */
     uint64_t head, next, tail; /* the consumer's: its own head, its reading position, the tail that it saw */
 };
@@ -138,7 +142,7 @@ struct message {
 #define fence() atomic_thread_fence(memory_order_seq_cst)
 
 #ifdef RING_FAULTS
-#define FAULT(r, point) ((r)->fault == (point) ? (void)raise(SIGKILL) : (void)0)
+#define FAULT(r, point) ((r)->fault == (point) ? (void)raise(SIGKILL) : (r)->fault == -(point) ? (void)raise(SIGSTOP) : (void)0)
 #else
 #define FAULT(r, point) ((void)0)
 #endif
@@ -320,8 +324,7 @@ static inline int64_t ring_write(struct ring *r, const struct message *m, uint64
     record->corr = m->corr;
     record->deadline = m->deadline;
 #ifdef RING_FAULTS
-    if (r->fault == 2)
-        memcpy(record + 1, m->body, m->length / 2);
+    memcpy(record + 1, m->body, m->length / 2);
 #endif
     FAULT(r, 2);
     memcpy(record + 1, m->body, m->length);
@@ -341,13 +344,16 @@ static inline void ring_strike(const struct ring *r)
         return; /* EAGAIN: the counter is full, so the reader has been told often enough */
 }
 
-/* Wake the consumer if it sleeps. (S) tail or lane written, fence, `sleeping` read; the consumer writes `sleeping`, fence, reads the tail:
-   one of the two sees the other. */
+/* Wake the consumer if it sleeps. (S) tail written, fence, `sleeping` read; the consumer writes `sleeping`, fence, reads the tail: one of
+   the two sees the other. */
 static inline void ring_bell(struct ring *r)
 {
+    uint32_t asleep = ASLEEP;
     fence();
-    if (load(r->h->sleeping) && atomic_exchange(&r->h->sleeping, 0))
+    if (load(r->h->sleeping) == ASLEEP && atomic_compare_exchange_strong(&r->h->sleeping, &asleep, RUNG)) {
+        FAULT(r, 6);
         ring_strike(r);
+    }
 }
 
 /* Sleep until there may be room or `nanoseconds` have passed. (W) `space_wait` written, fence, head read; the consumer the other way. */
