@@ -23,13 +23,17 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Please stop: close the mailbox and send the stop request. Repeated when a drain is cut short, then with the limit.
+    """Please stop: send the stop request. Repeated when a drain is cut short, then with the limit.
 
     seconds: how long it has before SIGTERM; None is no limit.
+    final: for good, so close the mailbox and let it handle what was accepted. Otherwise another incarnation follows or may follow
+        (restart of its group or by hand, failed supervisor): the mail waits for that one. If it turns out to be for good after all,
+        Ended says so.
     """
 
     uid: int
     seconds: float | None
+    final: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Settler:
             self.out.append(Signal(node.uid, signal.SIGKILL))
         elif node.alive or node.kind == "supervisor":
             if node.alive:
-                self.out.append(Ask(node.uid, node.limit))
+                self.out.append(Ask(node.uid, node.limit, final=node.goal is Goal.GONE))
             if node.limit is not None:
                 self.timers.set(node.uid, self.now + node.limit)
             elif node.up_since is not None:
