@@ -1,8 +1,9 @@
 """An application: what `actors run` starts, described by a TOML file or by a Python object.
 
-Rule: a table has the fields of the class that it stands for, under the same names, with the same meaning, defaults and checks; this file
-only finds factories and refuses what is unknown. The top table is the top `Supervisor` (it may also stand in a table `tree`, beside tables of
-other tools); `[[child]]` is a `Child`, `[[supervisor]]` a `Supervisor` inside it, and either can be repeated.
+Rule: a table has the fields of the class that it stands for, under the same names, with the same meaning, defaults and
+checks; this file only finds factories and refuses what is unknown. The top table is the top `Supervisor` (it may also
+stand in a table `tree`, beside tables of other tools); `[[child]]` is a `Child`, `[[supervisor]]` a `Supervisor` inside
+it, and either can be repeated.
 
     name = "etl"
     strategy = "rest_for_one"
@@ -12,8 +13,9 @@ other tools); `[[child]]` is a `Child`, `[[supervisor]]` a `Supervisor` inside i
     args = ["out.db"]
     mailbox = { capacity = 4194304 }
 
-Children start in the order of the file. TOML keeps all tables of one name together, so a supervisor's `[[child]]` tables start before or after its
-`[[supervisor]]` tables, whichever name comes first; where they must alternate, a `[[supervisor]]` around some of them says so.
+Children start in the order of the file. TOML keeps all tables of one name together, so a supervisor's `[[child]]`
+tables start before or after its `[[supervisor]]` tables, whichever name comes first; where they must alternate, a
+`[[supervisor]]` around some of them says so.
 """
 
 from __future__ import annotations
@@ -26,18 +28,20 @@ import tomllib
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import SpecError
 from .mailbox import MailboxOptions
 from .supervision import Backoff, Child, Supervisor
 
 Table = dict[str, Any]
+T = TypeVar("T")
 NESTED: dict[str, Callable[..., object]] = {"backoff": Backoff, "mailbox": MailboxOptions}
 
 
 def load(target: str) -> Supervisor:
-    """The tree that `target` names: a path that ends in `.toml`, or `module:tree` with the module looked for in the current directory first.
+    """The tree that `target` names: a path that ends in `.toml`, or `module:tree` with the module looked for in the
+    current directory first.
 
     Raises: SpecError, whose text names the file, the child and the field.
     """
@@ -61,7 +65,9 @@ def _tree(target: str) -> Supervisor:
     if callable(tree):
         tree = tree()
     if not isinstance(tree, Supervisor):
-        raise SpecError(f"{target} is a {type(tree).__name__}; actors run needs a Supervisor, or a function that returns one")
+        raise SpecError(
+            f"{target} is of type {type(tree).__name__}; actors run needs a Supervisor, or a function that returns one"
+        )
     return tree
 
 
@@ -72,7 +78,9 @@ def _supervisor(table: Table, where: str, defaults: Table) -> Supervisor:
         if field == "child":
             nodes += [_child(child, _label("child", child, number)) for number, child in _tables(value, where, field)]
         elif field == "supervisor":
-            nodes += [_supervisor(inner, _label(field, inner, number), {}) for number, inner in _tables(value, where, field)]
+            nodes += [
+                _supervisor(inner, _label(field, inner, number), {}) for number, inner in _tables(value, where, field)
+            ]
         else:
             options[field] = value
     return _made(Supervisor, nodes, options, where, known=["child", "supervisor"])
@@ -85,11 +93,15 @@ def _child(table: Table, where: str) -> Child[Any]:
         raise SpecError(f"{where}: args must be a list, not {args!r}")
     if "factory" not in options:
         raise SpecError(f"{where}: field 'factory' is missing; it says \"module:Class\"")
-    return _made(Child, [_find(options.pop("factory"), f"{where}: factory"), *args], options, where, known=["factory", "args"])
+    return _made(
+        Child, [_find(options.pop("factory"), f"{where}: factory"), *args], options, where, known=["factory", "args"]
+    )
 
 
-def _made(kind: Callable[..., Any], positional: list[Any], options: Table, where: str, known: list[str]) -> Any:
-    """`kind(*positional, **options)`, with every field checked by name first and nested tables made into what they stand for."""
+def _made(kind: Callable[..., T], positional: list[Any], options: Table, where: str, known: list[str]) -> T:
+    """`kind(*positional, **options)`, with every field checked by name first and nested tables made into what they
+    stand for.
+    """
     fields = _fields(kind)
     for field in options:
         if field not in fields:
@@ -102,8 +114,8 @@ def _made(kind: Callable[..., Any], positional: list[Any], options: Table, where
     try:
         return kind(*positional, **options)
     except (SpecError, TypeError, ValueError) as error:
-        text = str(error)
-        raise SpecError(text if where.split()[-1] in text else f"{where}: {text}") from error
+        said = str(error)  # specifications name themselves, what is nested in them does not
+        raise SpecError(said if said.startswith(("child ", "supervisor ")) else f"{where}: {said}") from error
 
 
 def _fields(kind: Callable[..., object]) -> list[str]:
@@ -129,7 +141,7 @@ def _find(target: Any, what: str) -> Any:
     """The object that "module:name" names."""
     module, colon, name = target.partition(":") if isinstance(target, str) else ("", "", "")
     if not (module and colon and name):
-        raise SpecError(f"{what}: {target!r} does not say \"module:name\"")
+        raise SpecError(f'{what}: {target!r} does not say "module:name"')
     try:
         return attrgetter(name)(importlib.import_module(module))
     except AttributeError as error:

@@ -181,7 +181,12 @@ def tell_queue() -> float:
         done.send(1)
         messages.put(MESSAGE)
         done.recv()
-    return _drain(messages, lambda: [messages.put(MESSAGE) for _ in range(TELLS)])
+
+    def send() -> None:
+        for _ in range(TELLS):
+            messages.put(MESSAGE)
+
+    return _drain(messages, send)
 
 
 def tell4_queue() -> float:

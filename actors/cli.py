@@ -1,0 +1,199 @@
+"""The command `actors`: run a tree, look at a running system, act on it, measure.
+
+Rule: each command is a small function from parsed arguments to an exit code, written on the public surface alone. Exit
+codes are the truth: 0 all went well, 1 something failed (said on stderr), 2 the command line is wrong, 128 + n ended by
+signal n.
+
+`run` is the one place of the library that installs signal handlers: the first Ctrl-C or SIGTERM lets the system handle
+what it has accepted, the second ends this program as if there were no handler, whereupon the guardian kills whatever is
+left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from . import screen
+from .application import load
+from .errors import ActorNotFound, ActorsError, SpecError
+from .system import ActorSystem
+
+POSITIONAL = {
+    "tree": "app.toml, or module:tree",
+    "system": "the system's name",
+    "actor": "the actor's name, as `actors tree` shows it from the top: etl/reader",
+}
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signalled(BaseException):
+    """The first signal: leave what is being waited for and drain."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, act, and return the exit code."""
+    options = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of our output has left (`actors tree demo | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except ActorsError as error:
+        print(f"actors: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(prog="actors", description="Supervised actors, each in an OS process of its own.")
+    commands = whole.add_subparsers(required=True, metavar="command")
+
+    def add(command: Callable[[argparse.Namespace], int], text: str, *positional: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(command.__name__, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        sub.set_defaults(command=command)
+        for argument in positional:
+            sub.add_argument(argument, help=POSITIONAL[argument])
+        return sub
+
+    running = add(run, "start a supervised tree and stay until all of it has ended or a signal comes", "tree")
+    running.add_argument("--name", help="the system's name (default: the tree's)")
+    drawing = add(tree, "print the tree of a running system", "system")
+    drawing.add_argument("--json", action="store_true", help="as data, with every field")
+    watching = add(top, "watch the actors of a running system, the busiest first", "system")
+    watching.add_argument("--interval", type=float, default=1.0, metavar="SECONDS")
+    watching.add_argument("--count", type=int, default=0, metavar="N", help="end after so many screens")
+    add(stop, "stop an actor for good; it handles what it has accepted first", "system", "actor")
+    add(restart, "replace an actor's process; its mail stays", "system", "actor")
+    measuring = add(bench, "measure actors, multiprocessing and other frameworks side by side on this machine")
+    measuring.add_argument("--rounds", type=int, default=5, metavar="N")
+    measuring.add_argument(
+        "--only", nargs="+", default=[], metavar="CASE", help="figures or cases: ask, tell, 'spawn.*'"
+    )
+    measuring.add_argument("--json", type=Path, metavar="FILE", help="write the samples there, too")
+    return whole
+
+
+# --- run
+
+
+def run(options: argparse.Namespace) -> int:
+    spec = load(options.tree)
+    try:
+        with signals_raised(), ActorSystem(options.name or spec.name) as system:
+            system.start(spec)
+            try:
+                return 1 if wait_for_all(system) else 0
+            except Signalled as signalled:
+                print(f"actors: {signal.strsignal(signalled.number)}: finishing; once more kills", file=sys.stderr)
+                return 128 + signalled.number  # leaving `with` normally is what drains
+    except Signalled as signalled:  # before the tree was up, or while it was being left
+        return 128 + signalled.number
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """The first of SIGINT and SIGTERM raises `Signalled`; the next one has its default effect."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        raise Signalled(number)
+
+    before = [(number, signal.signal(number, first)) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def wait_for_all(system: ActorSystem) -> bool:
+    """Until no actor is left that runs or will: True if one of them failed. Supervisors alone keep nothing alive."""
+    while True:
+        workers = [info for info in screen.flat(system.tree()) if info["kind"] == "worker"]
+        alive = [info for info in workers if info["status"] not in ("failed", "stopped")]
+        if not alive:
+            return any(info["status"] == "failed" for info in workers)
+        with suppress(ActorNotFound):  # it has just ended
+            system.lookup(alive[0]["name"]).wait()
+
+
+# --- look and act
+
+
+def tree(options: argparse.Namespace) -> int:
+    with ActorSystem.attach(options.system) as system:
+        root = system.tree()
+    print(json.dumps(root, indent=2) if options.json else screen.drawn(root))
+    return 0
+
+
+def top(options: argparse.Namespace) -> int:
+    clear = "\033[2J\033[H" if sys.stdout.isatty() else ""  # on a terminal each screen replaces the one before
+    before: screen.Sample | None = None
+    with ActorSystem.attach(options.system) as system:
+        for number in itertools.count(1):
+            now = screen.Sample.of(system.tree())
+            print(f"{clear}{screen.busiest(now, before)}", flush=True)
+            if number == options.count:
+                return 0
+            before = now
+            time.sleep(options.interval)
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    with ActorSystem.attach(options.system) as system:
+        actor = system.lookup(options.actor)
+        actor.stop()
+        print(f"{actor.address} {actor.wait()}")
+    return 0
+
+
+def restart(options: argparse.Namespace) -> int:
+    with ActorSystem.attach(options.system) as system:
+        system.lookup(options.actor).restart()
+    return 0
+
+
+# --- measure
+
+
+def bench(options: argparse.Namespace) -> int:
+    from .bench import runner, table
+    from .bench.figures import OURS
+
+    if options.rounds < 1:
+        raise SpecError(f"--rounds {options.rounds}: at least one round is needed")
+    try:
+        cases = runner.select(options.only)
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+    results = runner.run(cases, options.rounds, progress)
+    progress("")
+    print(table.render(results))
+    if options.json:
+        options.json.write_text(json.dumps(table.as_data(results), indent=2) + "\n")
+    return 1 if any(case.module == OURS and case.name in results.missing for case in cases) else 0
+
+
+def progress(text: str) -> None:
+    """What is measured now: one line that replaces itself on a terminal, nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
