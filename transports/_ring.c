@@ -107,13 +107,13 @@ static const char *refuse(int fd, uint64_t *capacity)
 
 static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    int fd, bell = -1;
+    int fd, bell = -1, owns = 0;
     uint64_t capacity;
     if (kwargs && PyDict_Size(kwargs)) {
         PyErr_SetString(PyExc_TypeError, "Ring() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "i|i:Ring", &fd, &bell))
+    if (!PyArg_ParseTuple(args, "i|ip:Ring", &fd, &bell, &owns))
         return NULL;
     const char *wrong = refuse(fd, &capacity);
     if (wrong)
@@ -133,6 +133,7 @@ static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->r = (struct ring){.h = h, .data = p + RING_HEADER, .capacity = capacity, .mask = capacity - 1, .bell = bell};
     self->r.seen_head = load_acquire(h->head);
+    self->owns = owns;
     ring_rewind(&self->r);
     return (PyObject *)self;
 }
@@ -143,6 +144,8 @@ static void ring_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     if (self->r.h)
         munmap(self->r.h, RING_HEADER + 2 * self->r.capacity);
+    if (self->owns && self->r.bell >= 0)
+        close(self->r.bell);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
 }
@@ -267,7 +270,7 @@ static PyMethodDef ring_methods[] = {
     {"claim", owner_claim, METH_O, NULL},
     {"revoke", owner_revoke, METH_O, NULL},
     {"in_hand", owner_in_hand, METH_O, NULL},
-    {"sweep", owner_sweep, METH_NOARGS, NULL},
+    FAST("sweep", owner_sweep),
     {"owed", owner_owed, METH_NOARGS, NULL},
     {"ring", owner_ring, METH_NOARGS, NULL},
     FAST("close", owner_close),

@@ -22,8 +22,8 @@ def create(capacity: int, name: str = "actors", /) -> int:
 Record = tuple[int, int, int, int, int, int, int, bytes]
 
 class Ring:
-    """A mapped ring. The descriptor may be closed after construction; `bell` is an eventfd that wakes the consumer (kept as a number, not owned)."""
-    def __new__(cls, fd: int, bell: int = -1, /) -> "Ring": ...   # ValueError: not sealed, wrong size, magic or version
+    """A mapped ring. The descriptor may be closed after construction; `bell` is an eventfd that wakes the consumer (kept as a number; with `owns` it is closed with the ring)."""
+    def __new__(cls, fd: int, bell: int = -1, owns: bool = False, /) -> "Ring": ...   # ValueError: not sealed, wrong size, magic or version
     @property
     def capacity(self) -> int: ...
     bell: int
@@ -49,7 +49,7 @@ class Ring:
     def revoke(self, attempt: int, /) -> bool: """Take an unclaimed attempt back. False: it was claimed."""
     def in_hand(self, tries: int, /) -> list[Record]:
         """After the consumer's death: STARTED records whose tries < `tries` become NEW with tries + 1; the others become DONE and are returned, oldest first. The head advances."""
-    def sweep(self) -> list[Record]: """After close and quiet: all records not DONE become DONE and are returned; the ring is empty."""
+    def sweep(self, kind: int = -1, /) -> list[Record]: """After close and quiet: all records not DONE (of this kind) become DONE and are returned."""
     def owed(self) -> bool: """Ring the bell if the reader sleeps and something is in the ring. True: rung."""
     def ring(self) -> None: """Wake the consumer whatever it does (sleeping -> 0, write the bell)."""
     def close(self, code: int = 1, /) -> None: """Set the closed word (non-zero), wake producers that wait for room: they get CLOSED."""
@@ -76,7 +76,7 @@ News = tuple[int, int, int, int, bytes]     # (kind, flags, sender, corr, body)
 @final
 class Inbox:
     """One process's receiving side: reply lane, control lane and (actors) mail, one bell (eventfd; several rings may share it), one rule when to spin and when to sleep."""
-    def __new__(cls, bell: int, replies: Ring, control: Ring, mail: Ring | None = None, /) -> "Inbox": ...
+    def __new__(cls, bell: int, replies: Ring | None, control: Ring | None, mail: Ring | None = None, /) -> "Inbox": ...
     def collect(self, table: dict[int, ReplyBase], fire: list[ReplyBase], news: list[News], spin: float, mine: ReplyBase | None, clear: bool, /) -> int:
         """One call, atomic under the GIL: (clear the bell,) disarm, spin up to `spin` us, move every record of replies and control to its place, arm both again.
         A record with corr != 0 found in `table` fills that ReplyBase (kind, flags, sender, body), removes it from the table, writes its waitfd if it is not `mine`, and appends it to `fire` if it has cbs.

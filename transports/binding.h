@@ -15,6 +15,7 @@
 typedef struct {
     PyObject_HEAD
     struct ring r;
+    int owns; /* the bell: closed with the ring, so that no push can write into a descriptor that was used again */
 } Ring;
 
 typedef PyObject *(*Fast)(PyObject *, PyObject *const *, Py_ssize_t);
@@ -45,7 +46,7 @@ PyObject *owner_grant(PyObject *self, PyObject *attempt);
 PyObject *owner_claim(PyObject *self, PyObject *attempt);
 PyObject *owner_revoke(PyObject *self, PyObject *attempt);
 PyObject *owner_in_hand(PyObject *self, PyObject *tries);
-PyObject *owner_sweep(PyObject *self, PyObject *none);
+PyObject *owner_sweep(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *owner_owed(PyObject *self, PyObject *none);
 PyObject *owner_ring(PyObject *self, PyObject *none);
 PyObject *owner_close(PyObject *self, PyObject *const *args, Py_ssize_t n);

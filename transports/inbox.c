@@ -89,24 +89,24 @@ static PyType_Spec reply_spec = {
 static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     int bell;
-    PyObject *replies, *control, *mail = Py_None;
+    PyObject *given[RINGS] = {Py_None, Py_None, Py_None};
     if (kwargs && PyDict_Size(kwargs)) {
         PyErr_SetString(PyExc_TypeError, "Inbox() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "iO!O!|O:Inbox", &bell, ring_type, &replies, ring_type, &control, &mail))
+    if (!PyArg_ParseTuple(args, "iOO|O:Inbox", &bell, &given[REPLIES], &given[CONTROL], &given[MAIL]))
         return NULL;
-    if (mail != Py_None && !PyObject_TypeCheck(mail, ring_type)) {
-        PyErr_SetString(PyExc_TypeError, "mail must be a Ring or None");
-        return NULL;
-    }
+    for (int i = 0; i < RINGS; i++)
+        if (given[i] != Py_None && !PyObject_TypeCheck(given[i], ring_type)) {
+            PyErr_SetString(PyExc_TypeError, "replies, control and mail must each be a Ring or None");
+            return NULL;
+        }
     Inbox *self = (Inbox *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!self)
         return NULL;
     self->bell = bell;
-    self->rings[REPLIES] = (Ring *)Py_NewRef(replies);
-    self->rings[CONTROL] = (Ring *)Py_NewRef(control);
-    self->rings[MAIL] = mail == Py_None ? NULL : (Ring *)Py_NewRef(mail);
+    for (int i = 0; i < RINGS; i++)
+        self->rings[i] = given[i] == Py_None ? NULL : (Ring *)Py_NewRef(given[i]);
     self->armed = (1u << RINGS) - 1; /* by the consumer that died before us, perhaps */
     self->rate = 128;
     self->probe = 8;
@@ -311,6 +311,8 @@ static Py_ssize_t drain(Inbox *self, int i, const struct places *to)
     struct ring *r = lane(self, i);
     Py_ssize_t count = 0;
     int moved;
+    if (!r)
+        return 0;
     while ((moved = move(self, r, to, i == CONTROL)) > 0)
         count++;
     if (r->head != r->next) {

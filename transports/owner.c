@@ -97,7 +97,7 @@ static bool whole(const struct ring *r, uint64_t head, uint64_t tail)
 }
 
 /* Settle the records from the head to the tail: all of them, or those that a dead consumer had in hand. The list of what ended. */
-static PyObject *settle_all(struct ring *r, uint64_t tries, bool all)
+static PyObject *settle_all(struct ring *r, uint64_t tries, bool all, long kind)
 {
     struct view v;
     uint64_t head = load_acquire(r->h->head), tail = load_acquire(r->h->tail), position = head;
@@ -106,7 +106,8 @@ static PyObject *settle_all(struct ring *r, uint64_t tries, bool all)
     PyObject *list = PyList_New(0);
     tally_mend(r, &r->h->handled, DONE);
     for (bool front = true; list && position != tail && ring_view(r, position, tail, &v);) {
-        if (settle(r, &v, tries, all) && !report(list, &v))
+        bool meant = kind < 0 || v.record->kind == kind;
+        if (meant && settle(r, &v, tries, all) && !report(list, &v))
             Py_CLEAR(list);
         position += v.size;
         front = front && ring_state(v.record) >= DONE;
@@ -125,12 +126,16 @@ PyObject *owner_in_hand(PyObject *self, PyObject *object)
     uint64_t tries = PyLong_AsUnsignedLongLong(object);
     if (tries == (uint64_t)-1 && PyErr_Occurred())
         return NULL;
-    return settle_all(ring_of(self), tries, false);
+    return settle_all(ring_of(self), tries, false, -1);
 }
 
-PyObject *owner_sweep(PyObject *self, PyObject *Py_UNUSED(none))
+/* sweep(kind=-1) */
+PyObject *owner_sweep(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    return settle_all(ring_of(self), 0, true);
+    long kind = n > 0 ? PyLong_AsLong(args[0]) : -1;
+    if (kind == -1 && PyErr_Occurred())
+        return NULL;
+    return settle_all(ring_of(self), 0, true, kind);
 }
 
 /* --- bells */

@@ -179,7 +179,9 @@ def trees() -> Supervisor:
     assert_type(Child(Counter, 3, name="counter", count=2), Child[Counter])
     assert_type(Child(Plain), Child[Plain])
     stores = Supervisor(Child(Counter, 3, restart="transient", shutdown=10.0), name="stores")
-    return Supervisor(stores, Child(Plain, name="plain"), name="top", strategy="rest_for_one", max_restarts=5, within=30.0)
+    return Supervisor(
+        stores, Child(Plain, name="plain"), name="top", strategy="rest_for_one", max_restarts=5, within=30.0
+    )
 
 
 async def system_as_a_context() -> None:

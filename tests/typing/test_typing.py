@@ -1,4 +1,6 @@
-"""The types that users see: right uses are accepted with the right types and wrong ones refused, by mypy and by pyright."""
+"""The types that users see: right uses are accepted with the right types and wrong ones refused, by mypy and by
+pyright.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Wrong uses: type-checked, never run. Each marked line must be refused by every checker: an ignore that is not needed is an error here."""
+"""Wrong uses: type-checked, never run. Each marked line must be refused by every checker: an ignore that is not
+needed is an error here.
+"""
 # mypy: warn-unused-ignores
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 

@@ -1,0 +1,169 @@
+"""Arrays inside messages: NumPy arrays and scalars, and memoryviews.
+
+Rule: they arrive read-only at every size, because large ones are shared, and a program must not break when its data
+grows. NumPy is never imported by us unless the program has done so or such a value arrives.
+
+The bytes come first and the header (dtype, shape, order) last, so that the array, a view of the received bytes, is
+aligned without a copy. Exact `ndarray`s only; dtypes that hold objects, or that their own description does not
+rebuild, go by pickle, read-only as well. Rejected: the .npy format, whose header costs a parse of Python text for
+each array (ours is cached by dtype).
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from . import extensions
+from .extensions import ByPickle, Extension, Restore
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NDARRAY: Final = 23
+SCALAR: Final = 24
+MEMORYVIEW: Final = 8
+
+_TAIL: Final = struct.Struct("<BBH")  # order, number of dimensions, length of the dtype's text
+_DTYPES: Final = 256  # cached; a program with more different dtypes pays 10 us for each array
+_FORMATS: Final = frozenset("cbB?hHiIlLqQnNfd")  # what memoryview.cast takes; e is new in 3.12
+
+
+def find(kind: type) -> Extension | None:
+    """The extension of NumPy's own array and scalar types, or None."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not hasattr(numpy, "generic"):  # half imported
+        return None
+    if kind is numpy.ndarray:
+        found = Extension(NDARRAY, _array_out, True)
+    elif issubclass(kind, numpy.generic) and kind.__module__ == "numpy":
+        found = Extension(SCALAR, _scalar_out, True)
+    else:
+        return None
+    extensions.BY_TYPE[kind] = found
+    return found
+
+
+def reduce(value: Any) -> tuple[Any, ...] | None:
+    """What a pickle writes for an array or a memoryview, so that it arrives as itself, read-only; or None.
+
+    Raises TypeError for a memoryview that has no plain form.
+    """
+    if type(value) is memoryview:
+        try:
+            return _view_in, (_view_out(value),)
+        except ByPickle:
+            raise TypeError(f"cannot send a memoryview of format {value.format!r} and shape {value.shape}") from None
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(value) is getattr(numpy, "ndarray", None):
+        return _reduce_array(value)
+    return None
+
+
+def _reduce_array(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    try:
+        return _array_in, (_array_out(array),)
+    except ByPickle:
+        return _rebuild, (array.__reduce__()[2],)
+
+
+def _rebuild(state: Any) -> np.ndarray[Any, Any]:
+    import numpy
+
+    array: np.ndarray[Any, Any] = numpy.ndarray((0,), "b")
+    array.__setstate__(state)
+    array.flags.writeable = False
+    return array
+
+
+def _array_out(array: np.ndarray[Any, Any]) -> bytes:
+    text = _text(array.dtype.num, array.dtype)
+    shape = struct.pack(f"<{array.ndim}q", *array.shape)
+    tail = _TAIL.pack(array.flags.fnc, array.ndim, len(text))
+    if not array.nbytes:
+        return b"".join((text, shape, tail))
+    flat = array.ravel("A").view("u1")  # no copy if it is contiguous, in either order
+    return b"".join((flat.data, text, shape, tail))
+
+
+def _array_in(data: bytes) -> np.ndarray[Any, Any]:
+    import numpy
+
+    fortran, dimensions, length = _TAIL.unpack_from(data, len(data) - _TAIL.size)
+    at = len(data) - _TAIL.size - 8 * dimensions
+    shape = struct.unpack_from(f"<{dimensions}q", data, at)
+    dtype = _dtype(data[at - length : at])
+    return numpy.ndarray(shape, dtype, data, order="F" if fortran else "C")
+
+
+def _scalar_out(scalar: np.generic) -> bytes:
+    dtype = scalar.dtype
+    if dtype.kind not in "biufcmM":  # a text's trailing zeros and a record's fields are more than its bytes
+        raise ByPickle
+    text = _text(dtype.num, dtype)
+    return scalar.tobytes() + text + bytes((len(text),))
+
+
+def _scalar_in(data: bytes) -> Any:
+    import numpy
+
+    dtype = _dtype(data[-1 - data[-1] : -1])
+    return numpy.ndarray((), dtype, data)[()]
+
+
+@functools.lru_cache(_DTYPES)
+def _text(number: int, dtype: np.dtype[Any]) -> bytes:
+    """The dtype as text that rebuilds it. `number` tells apart equal ones of different scalars (longlong and int64)."""
+    if dtype.hasobject:
+        raise ByPickle
+    for text in (repr(dtype.descr),) if dtype.names else (dtype.str, f"={dtype.char}"):
+        data = text.encode()
+        try:
+            rebuilt = _dtype(data)
+        except (TypeError, ValueError):
+            continue
+        if rebuilt == dtype and rebuilt.num == number and len(data) < 1 << 16:
+            return data
+    raise ByPickle
+
+
+@functools.lru_cache(_DTYPES)
+def _dtype(text: bytes) -> np.dtype[Any]:
+    import numpy
+
+    described = text.decode()
+    dtype = numpy.dtype(ast.literal_eval(described) if described.startswith("[") else described)
+    if dtype.hasobject:
+        raise ValueError("an array of objects can't come as bytes")
+    return dtype
+
+
+# --- memoryviews
+
+
+def _view_out(view: memoryview) -> bytes:
+    shape = view.shape or ()
+    if view.format not in _FORMATS or not shape or (len(shape) > 1 and 0 in shape):
+        raise ByPickle  # where it is refused: see reduce
+    return view.tobytes() + struct.pack(f"<{len(shape)}qBc", *shape, len(shape), view.format.encode())
+
+
+def _view_in(data: bytes) -> memoryview:
+    dimensions, format = struct.unpack_from("<Bc", data, len(data) - 2)
+    at = len(data) - 2 - 8 * dimensions
+    shape = struct.unpack_from(f"<{dimensions}q", data, at)
+    raw: Any = memoryview(data)[:at]  # Any: the format is known at run time only
+    form = (format.decode(),) if dimensions == 1 else (format.decode(), shape)  # cast wants a shape without zeros
+    view: memoryview = raw.cast(*form)
+    if view.shape != shape:
+        raise ValueError("the memoryview's shape and bytes differ")
+    return view
+
+
+extensions.register(memoryview, MEMORYVIEW, _view_out, _view_in, leaf=True)
+extensions.BY_CODE[NDARRAY] = Restore(_array_in, True)
+extensions.BY_CODE[SCALAR] = Restore(_scalar_in, True)
+extensions.FINDERS.append(find)

@@ -1,0 +1,344 @@
+"""This process's connection to a system: its socket to the guardian, the mailboxes that it has mapped, the lanes that it answers into.
+
+Rule: the data path has no middleman. A mailbox is mapped once (one exchange with the guardian), from then on every message is one write
+into shared memory. What only the guardian can do (spawn, stop, look up, monitor) is a `request`: sent over the socket, answered through the
+control lane like any other ask, so that blocking code, coroutines and callbacks all wait for it in the same way. Only what carries
+descriptors is an `exchange`: sent and answered over the socket at once (the guardian never blocks).
+
+There is one client a system in a process (`clients`), so that a reference that arrives in a message finds its way by the system's name. After a
+fork the child's inherited clients are cut off until `ActorSystem.attach` joins them again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from . import wire
+from .endpoint import Endpoint
+from .errors import ActorDied, ActorsError, CodecError, MailboxFull, SystemDied
+from .exits import ExitReason
+from .message import HANDLE, Kind
+from .reply import _MISSING, NEVER, Reply, died
+from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Record, Ring
+
+if TYPE_CHECKING:
+    from .monitor import Monitor
+
+ASK, TELL = int(Kind.ASK), int(Kind.TELL)
+DIED = int(Kind.DIED)
+KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each
+_BLOB = struct.Struct("<Q")
+
+clients: dict[str, Client] = {}  # system name -> this process's connection
+
+
+class Client:
+    """One process's place in one system."""
+
+    def __init__(self, system: str, sock: socket.socket, endpoint: Endpoint, node: str) -> None:
+        self.system = system
+        self.node = node
+        self.sock = sock
+        self.endpoint = endpoint
+        self.me = endpoint.me
+        self.ports: dict[int, Ring] = {}  # uid -> its mailbox
+        self.lanes: dict[int, Ring] = {}  # endpoint id -> its reply lane
+        self.options: dict[int, dict[str, Any]] = {}  # uid -> what its map answer said
+        self.senders: dict[int, tuple[int, str]] = {}  # endpoint id -> (uid, name) of the actor behind it, uid 0: a program
+        self.ended: dict[int, dict[str, Any]] = {}  # uid -> why it ended, as far as this process was told
+        self.handlers: dict[int, Callable[[bytes, int, int], None]] = {int(Kind.ENDED): self._ended, int(Kind.GONE): self._gone}
+        self.lock = threading.Lock()
+        self.sequence = itertools.count(1)
+        self.monitors: dict[int, Monitor] = {}
+        self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
+        self.gone: str | None = None  # why this connection is no longer one
+        clients[system] = self
+
+    def rejoin(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        """A forked child that attaches: the inherited connection becomes a new one, and inherited references with it."""
+        self.sock, self.endpoint, self.me, self.gone = sock, endpoint, endpoint.me, None
+        self.monitors.clear()
+
+    # --- to the guardian
+
+    def send(self, op: str, **fields: Any) -> None:
+        """One message to the guardian, no answer."""
+        self._send({"op": op, **fields}, ())
+
+    def request(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> Reply[Any]:
+        """Ask the guardian; the answer is plain data."""
+        reply = self._reply(0, f"system {self.system!r}: {op}", 0)
+        try:
+            self._send({"op": op, "corr": reply.corr, **fields}, fds)
+        except BaseException:
+            self.endpoint.table.pop(reply.corr, None)
+            raise
+        return reply
+
+    def exchange(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[wire.Message, list[int]]:
+        """Ask the guardian for descriptors (or hand it some): answered at once, over the socket."""
+        with self.lock:
+            number = next(self.sequence)
+            self._send({"op": op, "seq": number, **fields}, fds)
+            while True:
+                answer, got = wire.recv(self.sock)
+                if answer is None:
+                    raise self.system_died()
+                if answer.get("seq") == number:
+                    return answer, got
+                for fd in got:  # the answer to an exchange that an exception interrupted
+                    os.close(fd)
+
+    def _send(self, message: wire.Message, fds: tuple[int, ...]) -> None:
+        if self.gone is not None:
+            raise self.system_died()
+        try:
+            wire.send(self.sock, message, fds)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self.system_died() from None
+
+    def system_died(self) -> ActorsError:
+        if self.gone is not None and self.gone.startswith("!"):
+            return ActorsError(self.gone[1:])
+        return SystemDied(f"system {self.system!r} is gone ({self.gone or 'its guardian ended'}); start a new ActorSystem")
+
+    # --- to actors
+
+    def map(self, uid: int, name: str) -> Ring:
+        """The mailbox of an actor, mapped. ActorDied: it has ended."""
+        if self.gone is not None:
+            raise self.system_died()
+        if uid in self.ended:
+            raise died(self.address(name), self.ended[uid])
+        answer, fds = self.exchange("map", uid=uid)
+        if not fds:
+            self._note_end(uid, answer)
+            raise died(self.address(name), answer)
+        ring = _take_ring(fds)
+        self.options[uid] = answer
+        _remember(self.ports, uid, ring)
+        return ring
+
+    def ask(self, uid: int, name: str, method: str, body: bytes, flags: int, timeout: float | None) -> Reply[Any]:
+        """Push a call and return its pending answer; an actor that has ended answers `ActorDied` at once."""
+        endpoint = self.endpoint
+        reply: Reply[Any] = Reply()
+        reply.client, reply.uid, reply.got, reply.position = self, uid, _MISSING, NEVER
+        reply.label = method if method.startswith("actor://") else f"{name}.{method}"
+        reply.deadline = deadline = 0 if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
+        reply.corr = corr = next(endpoint.ids)
+        if len(endpoint.table) >= endpoint.limit and not endpoint.make_room(None if timeout is None else time.monotonic() + timeout):
+            raise MailboxFull(f"{self.address(name)}: {endpoint.limit} asks of this process are still open; await some answers first")
+        endpoint.table[corr] = reply
+        try:
+            port = self.ports.get(uid) or self.map(uid, name)
+            if len(body) > 65536 and len(body) > port.capacity // 4:
+                body, flags = self.deposit(body), flags | HANDLE
+            position = port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
+            if position < 0:
+                position = self._push_slowly(port, uid, name, (body, ASK, flags, self.me, corr, deadline), timeout)
+            reply.position = position
+        except ActorDied as error:
+            endpoint.table.pop(corr, None)
+            if isinstance(error, SystemDied):
+                raise
+            reply.got, reply.kind = error, DIED
+        except BaseException:
+            endpoint.table.pop(corr, None)
+            raise
+        return reply
+
+    def tell(self, uid: int, name: str, body: bytes, flags: int, timeout: float = -1.0) -> None:
+        """Push a message. MailboxFull in a coroutine (or after `timeout` seconds); ActorDied."""
+        port = self.ports.get(uid) or self.map(uid, name)
+        if len(body) > 65536 and len(body) > port.capacity // 4:
+            body, flags = self.deposit(body), flags | HANDLE
+        if port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
+            self._push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
+
+    def _push_slowly(self, port: Ring, uid: int, name: str, record: tuple[bytes, int, int, int, int, int], timeout: float | None) -> int:
+        """The push did not go through at once: wait, refuse or explain."""
+        position = CLOSED if port.closed else FULL
+        overflow = self.options.get(uid, {}).get("overflow", "block")
+        if position == FULL:
+            if overflow == "drop":
+                self.send("dropped", uid=uid, record=record[:3])
+                if record[1] == ASK:
+                    raise MailboxFull(f"{self.address(name)}: its mailbox is full (overflow='drop')")
+                return NEVER
+            if overflow == "block" and self.endpoint.may_block():
+                position = port.push(*record, -1.0 if timeout is None else timeout)
+            else:
+                position = port.push(*record, 0.0)
+        if position >= 0:
+            return position
+        where = self.address(name)
+        if position == CLOSED:
+            self.ports.pop(uid, None)
+            answer, fds = self.exchange("map", uid=uid)
+            if fds:  # open again (resumed) since
+                for fd in fds:
+                    os.close(fd)
+                return self._push_slowly(self.map(uid, name), uid, name, record, timeout)
+            self._note_end(uid, answer)
+            raise died(where, answer)
+        if position == STUCK:
+            raise MailboxFull(f"{where}: process {port.owner()} stopped (SIGSTOP?) in the middle of a send; continue or kill it")
+        if position == NOMEM:
+            raise MemoryError(f"{where}: no memory for its mailbox (machine or cgroup limit)")
+        waited = "" if timeout is None else f" for {timeout:g} s"
+        raise MailboxFull(
+            f"{where}: its mailbox ({port.capacity} bytes) is full{waited}; use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
+        )
+
+    def withdraw(self, reply: Reply[Any]) -> None:
+        """A call was given up: drop it from the mailbox, or tell its callee."""
+        port = self.ports.get(reply.uid)
+        if port is None or reply.position < 0:
+            return
+        if port.cancel(reply.position, self.me, reply.corr):
+            self.endpoint.table.pop(reply.corr, None)
+        elif self.gone is None:
+            self.send("cancel", uid=reply.uid, call=reply.corr)
+
+    def answer(self, sender: int, corr: int, kind: int, body: bytes, flags: int) -> None:
+        """Answer an ask of another process; if that is gone, there is nobody to tell."""
+        lane = self.lanes.get(sender)
+        if lane is None:
+            answer, fds = self.exchange("lane", endpoint=sender)
+            if not fds:
+                return
+            lane = _take_ring(fds)
+            _remember(self.lanes, sender, lane)
+        if lane.answer(body, kind, flags, self.me, corr) == FULL:
+            lane.answer(self.deposit(body), kind, flags | HANDLE, self.me, corr)
+
+    # --- large bodies
+
+    def deposit(self, body: bytes) -> bytes:
+        """Hand a large body to the guardian, which keeps it until it was read: its number."""
+        fd = wire.store(body)
+        try:
+            answer, _ = self.exchange("deposit", (fd,))
+        finally:
+            os.close(fd)
+        return _BLOB.pack(answer["blob"])
+
+    def fetch_blob(self, body: bytes, keep: bool = False) -> bytes:
+        """The body behind a number. `keep`: the guardian keeps it (it is still in a mailbox)."""
+        (number,) = _BLOB.unpack(body)
+        answer, fds = self.exchange("fetch", blob=number, keep=keep)
+        if not fds:
+            raise CodecError(f"blob {number} is gone")
+        try:
+            return wire.fetch(fds[0])
+        finally:
+            os.close(fds[0])
+
+    def body_of(self, record: Record) -> bytes:
+        """The body of a mailbox record, fetched if it is a large one."""
+        return self.fetch_blob(record[7], keep=True) if record[1] & HANDLE else record[7]
+
+    # --- what others ask of this connection
+
+    def address(self, name: str) -> str:
+        return f"actor://{self.node}/{name}"
+
+    def sender_of(self, endpoint: int) -> tuple[int, str]:
+        """(uid, name) of the actor behind an endpoint; uid 0 for programs and processes that are gone."""
+        known = self.senders.get(endpoint)
+        if known is None:
+            answer, _ = self.exchange("who", endpoint=endpoint)
+            known = (answer.get("uid") or 0, answer.get("name") or "")
+            _remember(self.senders, endpoint, known)
+        return known
+
+    def cycle(self, uid: int) -> str:
+        """'; deadlock: a waits for b waits for a' when this process and the callee wait for each other, else ''."""
+        if self.endpoint.waiting_for is None or self.gone is not None or uid == 0:
+            return ""
+        answer, _ = self.exchange("cycle")
+        names = answer.get("names") or []
+        return "; deadlock: " + " waits for ".join(self.address(name) for name in names) if names else ""
+
+    def dispatch(self) -> None:
+        """Handle the guardian's news. Called by the door's owner only."""
+        news = self.endpoint.news
+        while news:
+            kind, _, sender, corr, body = news.pop(0)
+            handler = self.handlers.get(kind)
+            if handler is not None:
+                handler(body, sender, corr)
+
+    def _note_end(self, uid: int, answer: dict[str, Any]) -> None:
+        if not answer.get("failed"):  # a FAILED actor may be resumed
+            _remember(self.ended, uid, answer)
+
+    def _ended(self, body: bytes, sender: int, corr: int) -> None:
+        wire_reason = msgpack.unpackb(body)
+        _remember(self.ended, wire_reason["uid"], wire_reason)
+        self.ports.pop(wire_reason["uid"], None)
+        self.options.pop(wire_reason["uid"], None)
+
+    def _gone(self, body: bytes, sender: int, corr: int) -> None:
+        self.lanes.pop(msgpack.unpackb(body), None)
+
+    def lose(self, why: str) -> None:
+        """The connection is over: every open ask ends with `SystemDied`."""
+        if self.gone is None:
+            self.gone = why
+        self.ports.clear()
+        self.lanes.clear()
+        self.endpoint.fail_all(DIED, msgpack.packb({"system": self.system, "text": why}))
+
+    def close(self) -> None:
+        """Forget the connection without a word."""
+        self.gone = self.gone or f"!system {self.system!r} is closed; start a new ActorSystem"
+        if clients.get(self.system) is self:
+            del clients[self.system]
+        self.endpoint.detach_all()
+        self.ports.clear()
+        self.lanes.clear()
+        self.sock.close()
+
+
+def reason_of(wire_reason: dict[str, Any]) -> ExitReason | None:
+    return ExitReason.from_wire(wire_reason["reason"]) if wire_reason.get("reason") else None
+
+
+def _take_ring(fds: list[int]) -> Ring:
+    """Map [memfd, eventfd]; the ring owns the eventfd."""
+    try:
+        return Ring(fds[0], fds[1], True)
+    finally:
+        os.close(fds[0])
+
+
+def _remember(cache: dict[int, Any], key: int, value: Any) -> None:
+    """Keep at most KEEP entries; the oldest goes first (it is mapped again when it is needed)."""
+    if len(cache) >= KEEP:
+        cache.pop(next(iter(cache)), None)
+    cache[key] = value
+
+
+def _after_fork_in_child() -> None:
+    for client in clients.values():
+        client.gone = (
+            f"!this process was forked from a program of system {client.system!r} and is not part of it; "
+            f"join it with ActorSystem.attach({client.system!r})"
+        )
+        client.ports.clear()
+        client.lanes.clear()
+        client.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,204 @@
+"""This process's receiving side: the answers to what it asked, whoever waits for them.
+
+Rule: anybody may collect at any time; there are no locks and no roles. One C call (`Inbox.collect`), atomic under the GIL, clears the
+bell, disarms, spins, puts each answer into its `Reply`, wakes the thread that blocks on it and arms again before it returns. Blocking
+threads, asyncio loops and the reader thread all just call it; decoding happens in the asker's frame.
+
+Design: an endpoint has two bells. `bell` belongs to the reply lane and is cleared by anyone. `door` belongs to the control lane (and to an
+actor's mail); its one owner clears it: the reader thread in a program, the event loop in an actor.
+
+Every open ask reserves one slot of the reply lane, so that a callee never has to wait to answer; `limit` is how many fit.
+
+Rejected: a leader thread that reads for the others, and a gate lock with try-acquire; both lost wake-ups under exceptions raised by signal
+handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import select
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from .transports._ring import SLOT, Inbox, Ring
+
+if TYPE_CHECKING:
+    from .reply import Reply
+    from .transports._ring import News
+
+SPIN = 20.0  # microseconds: as good as 50 in measurements, and what the GIL may be held for
+
+
+class Endpoint:
+    """The receiving side of a program: many threads and event loops, none of them ours."""
+
+    def __init__(self, me: int, replies: Ring, bell: int) -> None:
+        self.me = me
+        self.bell = bell
+        self.replies = replies
+        self.limit = replies.capacity // 2 // SLOT
+        self.table: dict[int, Any] = {}
+        self.fire: list[Any] = []
+        self.news: list[News] = []
+        self.ids = itertools.count((me << 32) + 1)
+        self.inbox = Inbox(bell, replies, None, None)
+        self.local = threading.local()
+        self.loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        self.waiting_for: Ring | None = None  # an actor's own mailbox: its header tells others whom this process waits for
+
+    def watch(self) -> None:
+        """Somebody wants a callback and may never collect: make sure that somebody does."""
+
+    def may_block(self) -> bool:
+        """False in a coroutine or callback of an event loop, where blocking would stop everything else."""
+        return asyncio._get_running_loop() is None
+
+    def pump(self, spin: float = 0.0, mine: Reply[Any] | None = None, clear: bool = False) -> None:
+        """Collect what has come and run the callbacks that it sets off."""
+        self.inbox.collect(self.table, self.fire, self.news, spin, mine, clear)
+        while self.fire:
+            try:
+                reply = self.fire.pop()
+            except IndexError:  # another thread took it
+                break
+            reply.run_callbacks()
+
+    def pollable(self) -> list[int]:
+        """Descriptors that become readable when something may have come for a blocked thread."""
+        return [self.bell]
+
+    def wait(self, reply: Reply[Any], seconds: float | None) -> bool:
+        """Block this thread until the reply is there. False: the time is over."""
+        self.pump(SPIN, reply)
+        if reply.kind >= 0:
+            return True
+        end = None if seconds is None else time.monotonic() + seconds
+        own, poll = self._waiter()
+        reply.waitfd = own  # published; whoever fills the reply from now on writes it, so look again
+        try:
+            while reply.kind < 0:
+                left = None if end is None else (end - time.monotonic()) * 1e3
+                if left is not None and left <= 0:
+                    return False
+                for fd, _ in poll.poll(left):
+                    if fd == own:
+                        os.eventfd_read(own)
+                    else:
+                        self.pump(0.0, reply, True)
+            return True
+        finally:
+            reply.waitfd = -1
+
+    def _waiter(self) -> tuple[int, select.poll]:
+        local = self.local
+        if getattr(local, "pid", 0) != os.getpid():
+            local.pid = os.getpid()
+            local.own = _Eventfd()
+            local.poll = select.poll()
+            for fd in (local.own.fd, *self.pollable()):
+                local.poll.register(fd, select.POLLIN)
+        return local.own.fd, local.poll
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let this event loop collect from now on."""
+        if loop not in self.loops:
+            self.loops.add(loop)
+            loop.add_reader(self.bell, self.pump, 0.0, None, True)
+
+    def detach_all(self) -> None:
+        for loop in list(self.loops):
+            if not loop.is_closed():
+                try:
+                    loop.remove_reader(self.bell)
+                except RuntimeError:
+                    continue
+        self.loops.clear()
+
+    def spin_for(self, reply: Reply[Any]) -> None:
+        """Called by `await`: the loop of a program isn't ours, so no spinning there; only what has come already."""
+        self.pump(0.0, reply)
+
+    def make_room(self, deadline: float | None) -> bool:
+        """Wait until fewer than `limit` asks are open. False: not in time, or this thread must not block."""
+        self.pump()
+        while len(self.table) >= self.limit:
+            if not self.may_block() or (deadline is not None and time.monotonic() >= deadline):
+                return False
+            poll = select.poll()
+            for fd in self.pollable():
+                poll.register(fd, select.POLLIN)
+            if poll.poll(50):
+                self.pump(0.0, None, True)
+            else:
+                self.pump()
+        return True
+
+    def fail_all(self, kind: int, body: bytes) -> None:
+        """End every open ask with this outcome (the system is gone)."""
+        while self.table:
+            try:
+                _, reply = self.table.popitem()
+            except KeyError:
+                break
+            if reply.kind < 0:
+                reply.body, reply.flags, reply.kind = body, 0, kind
+                if reply.waitfd >= 0:
+                    os.eventfd_write(reply.waitfd, 1)
+                if reply.cbs:
+                    reply.run_callbacks()
+
+
+class LoopEndpoint(Endpoint):
+    """The receiving side of an actor: one event loop, ours, which owns the door; other threads of the actor may ask as well."""
+
+    def __init__(self, me: int, replies: Ring, bell: int, control: Ring, mail: Ring, door: int) -> None:
+        super().__init__(me, replies, bell)
+        self.door = door
+        self.main = Inbox(door, replies, control, mail)
+        self.thread = threading.get_ident()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.in_sync = False  # true while the loop runs a sync handler: the one place where its thread may block
+        self.budget = 32
+        self.waiting_for = mail
+
+    def may_block(self) -> bool:
+        return self.in_sync or super().may_block()
+
+    def pump(self, spin: float = 0.0, mine: Reply[Any] | None = None, clear: bool = False) -> None:
+        if threading.get_ident() != self.thread:
+            super().pump(spin, mine, clear)
+            return
+        if clear:
+            self.inbox.clear()
+        self.main.collect(self.table, self.fire, self.news, spin, mine, clear)
+        while self.fire:
+            self.fire.pop().run_callbacks()
+
+    def pollable(self) -> list[int]:
+        return [self.bell, self.door] if threading.get_ident() == self.thread else [self.bell]
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self.loop:
+            super().attach(loop)
+
+    def spin_for(self, reply: Reply[Any]) -> None:
+        """Alone in our own loop: spin right here, but let the loop turn every 32 asks."""
+        self.budget -= 1
+        if self.budget > 0 and threading.get_ident() == self.thread:
+            self.pump(SPIN, reply)
+        else:
+            self.budget = 32
+
+
+class _Eventfd:
+    """An eventfd that ends with its thread."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __del__(self) -> None:
+        os.close(self.fd)

@@ -1,0 +1,82 @@
+"""What can go wrong, sorted by who must act.
+
+Rule: every error of the library is an `ActorsError`; its text says what happened, to which actor, and what to do about it. Errors that
+have a namesake in the standard library are that as well (`AskTimeout` is a `TimeoutError`, `SpecError` a `ValueError`), so that ordinary
+`except` clauses work. Rejected: one class per place that raises, which tells a reader nothing about what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .exits import ExitReason
+
+
+class ActorsError(Exception):
+    """Root of every error of this library."""
+
+
+class SpecError(ActorsError, ValueError):
+    """A child, a supervisor or an option was described wrongly. Nothing was started; the text names the child and the field."""
+
+
+class SpawnError(ActorsError):
+    """The actor did not become ready: its constructor or `on_start` failed, its process ended, or its name is taken.
+
+    The text ends with the child's own traceback. Nothing of the actor is left; mend the cause and spawn it again.
+    """
+
+
+class ActorNotFound(ActorsError):
+    """No actor of that name or address exists in the system now."""
+
+
+class ActorDied(ActorsError):
+    """The call was not carried out because its actor died.
+
+    Attributes:
+        reason: how it died (`ExitReason`), None when the system no longer remembers.
+        restarting: True when only the incarnation died and a new one follows: the call may be repeated; False when the actor ended.
+    """
+
+    def __init__(self, text: str = "the actor died", reason: ExitReason | None = None, restarting: bool = False) -> None:
+        super().__init__(text, reason, restarting)
+        self.text = text
+        self.reason = reason
+        self.restarting = restarting
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class SystemDied(ActorDied):
+    """The whole system is gone (its guardian ended or was killed); the program lives on. Start a new `ActorSystem`."""
+
+
+class MailboxFull(ActorsError):
+    """The target's mailbox has no room. Wait (`tell_async`, or `tell` outside a coroutine), slow the sender down, or give it more capacity."""
+
+
+class MailboxCorrupt(ActorsError):
+    """A mailbox's shared memory makes no sense: some process wrote over it. Nothing outside the mailbox was read."""
+
+
+class CodecError(ActorsError, TypeError):
+    """A message can't be sent. Raised in the sender's frame, before anything was sent; the text names the attribute."""
+
+
+class AskTimeout(ActorsError, TimeoutError):
+    """The deadline passed before the answer came. The call may still be carried out unless it was cancelled."""
+
+
+class Unreachable(ActorsError):
+    """The actor's node can't be reached."""
+
+
+class RemoteError(ActorsError):
+    """Stands for an exception of another process that can't be sent itself; the text holds its type, its message and its traceback."""
+
+
+class ModuleUnavailable(SpawnError):
+    """The process that makes actors can't import a module that the actor needs; `spawn` then ships it by value. Seen only when that fails, too."""

@@ -1,0 +1,13 @@
+"""The guardian: a small process of its own that owns the tree, the names and the mailboxes' descriptors, and runs nobody's code.
+
+    main       entry, the warden, the event loop, what happens at a death
+    registry   actors by uid and by name; what is remembered of the dead
+    peers      the connected processes and their lanes
+    mailroom   mailboxes: in hand, swept, answered, dead letters, large bodies
+    nursery    births: zygote, candidates, attempts
+    desk       what connected processes ask for
+    watch      monitors, waits, links, events
+
+Rule: it reads fixed headers and never a message's body, imports nothing of the user's, never blocks and never takes a senders' lock. The
+supervision tree decides (`actors.supervision.tree`, pure); this package carries out.
+"""

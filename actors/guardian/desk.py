@@ -1,0 +1,273 @@
+"""What connected processes ask for: one method an operation, `op_…`, found by name.
+
+Rule: every request is checked here and answered exactly once: at once over the socket when it carries a `seq` (exchanges), or through the control lane when it
+carries a `corr` (requests), sometimes later. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..address import check_name, join
+from ..errors import SpecError
+from ..message import ROOT, Kind
+from ..supervision.policy import Policy
+from .registry import Record
+
+if TYPE_CHECKING:
+    from ..wire import Message
+    from .main import Guardian
+    from .peers import Peer
+
+
+class Desk:
+    """Dispatches requests."""
+
+    def __init__(self, guardian: Guardian) -> None:
+        self.guardian = guardian
+
+    def serve(self, peer: Peer, message: Message, fds: list[int]) -> None:
+        operation = getattr(self, f"op_{message.get('op')}", None)
+        try:
+            if operation is not None:
+                operation(peer, message, fds)
+        finally:
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
+
+    # --- starting
+
+    def op_spawn(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """nodes: a list, parents first: {name | base, under: index or -1, kind, policy, strategy, payload, modules, options, setting}."""
+        guardian, records = self.guardian, []
+        parent = m.get("parent", ROOT)
+        above = guardian.registry.by_uid.get(parent)
+        if parent != ROOT and above is None:
+            guardian.peers.refuse(peer.id, m["corr"], "ActorDied", "the parent has ended")
+            return
+        try:
+            for node in m["nodes"]:
+                over = above if node["under"] < 0 else records[node["under"]]
+                records.append(self._record(node, over))
+        except (SpecError, OSError) as error:
+            for record in records:
+                guardian.discard(record)
+            kind = "SpawnError" if isinstance(error, SpecError) else "ActorsError"
+            guardian.peers.refuse(peer.id, m["corr"], kind, str(error))
+            return
+        records[0].spawner = (peer.id, m["corr"])
+        refused = next((module for record in records if (module := guardian.nursery.want(record))), None)
+        if refused is not None:
+            for record in records:
+                guardian.discard(record)
+            guardian.peers.refuse(peer.id, m["corr"], "ModuleUnavailable", refused)
+            return
+        self._grow(m["nodes"], records, parent)
+
+    def _record(self, node: dict[str, Any], above: Record | None) -> Record:
+        registry = self.guardian.registry
+        prefix = above.name if above else ""
+        name = join(prefix, node["name"]) if node.get("name") else registry.free_name(join(prefix, node["base"]))
+        check_name(name)
+        taken = registry.named(name)
+        if taken is not None:
+            raise SpecError(f"the name {name!r} is taken by a running actor (uid {taken.uid}); stop it first or choose another name")
+        record = Record(registry.new_uid(), name, above.uid if above else ROOT, node)
+        Policy.from_wire(node["policy"])
+        registry.add(record)
+        if record.is_worker:
+            self.guardian.mailroom.open(record)
+        return record
+
+    def _grow(self, nodes: list[dict[str, Any]], records: list[Record], parent: int) -> None:
+        guardian, tree, now = self.guardian, self.guardian.tree, time.monotonic()
+        single = len(nodes) == 1
+        for node, record in zip(nodes, records, strict=True):
+            above = parent if node["under"] < 0 else records[node["under"]].uid
+            policy = Policy.from_wire(node["policy"])
+            start = single or node["under"] >= 0
+            guardian.perform(tree.add(record.uid, above, record.name, node["kind"], policy, now, node.get("strategy"), start=start))
+        if not single:
+            guardian.perform(tree.start(records[0].uid, now))
+
+    # --- the life of an actor's process
+
+    def op_hello(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self._own(peer)
+        if record is not None:
+            self.guardian.born(record, peer, m["pid"])
+
+    def op_ready(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self._own(peer)
+        if record is not None:
+            self.guardian.perform(self.guardian.tree.ready(record.uid, time.monotonic()))
+
+    def op_bye(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self._own(peer)
+        if record is not None:
+            record.bye = m
+
+    def _own(self, peer: Peer) -> Record | None:
+        """The record of the actor behind this connection, if that is its present incarnation."""
+        record = self.guardian.registry.by_uid.get(peer.uid)
+        return record if record is not None and record.peer is peer else None
+
+    # --- commands
+
+    def op_stop(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self._command(m, "stop")
+
+    def op_kill(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self._command(m, "kill")
+
+    def op_restart(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self._command(m, "restart")
+
+    def op_resume(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        uid = m["uid"]
+        record = self.guardian.registry.by_uid.get(uid)
+        if record is not None and record.mail is not None and uid in self.guardian.tree and self.guardian.tree.status(uid) == "failed":
+            record.mail.reopen()
+        self._command(m, "resume")
+
+    def _command(self, m: Message, name: str) -> None:
+        if m["uid"] in self.guardian.tree:
+            self.guardian.perform(getattr(self.guardian.tree, name)(m["uid"], time.monotonic()))
+
+    def op_cancel(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self.guardian.registry.by_uid.get(m["uid"])
+        if record is not None and record.peer is not None:
+            self.guardian.peers.put(record.peer, b"", Kind.CANCEL, 0, peer.id, m["call"])
+
+    def op_close(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.close(m["how"])
+
+    # --- looking
+
+    def op_lookup(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self.guardian.registry.named(m["name"])
+        if record is None:
+            names = ", ".join(sorted(self.guardian.registry.by_name)[:20]) or "none"
+            self.guardian.peers.refuse(
+                peer.id, m["corr"], "ActorNotFound", f"no actor {m['name']!r} in system {self.guardian.system!r}; running: {names}"
+            )
+        else:
+            self.guardian.peers.answer(peer.id, m["corr"], {"uid": record.uid, "name": record.name, "kind": record.kind})
+
+    def op_info(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self.guardian.registry.by_uid.get(m["uid"])
+        if record is None:
+            self.guardian.peers.refuse(peer.id, m["corr"], "ActorDied", "it has ended")
+        else:
+            self.guardian.peers.answer(peer.id, m["corr"], self.guardian.info(record))
+
+    def op_tree(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        guardian = self.guardian
+        top = [guardian.info(guardian.registry.by_uid[uid]) for uid in guardian.tree.children(m.get("uid", ROOT)) if uid in guardian.registry.by_uid]
+        guardian.peers.answer(peer.id, m["corr"], {"system": guardian.system, "pid": os.getpid(), "children": top})
+
+    def op_who(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        other = self.guardian.peers.by_id.get(m["endpoint"])
+        record = self.guardian.registry.by_uid.get(other.uid) if other is not None else None
+        self.guardian.peers.send(peer, {"seq": m["seq"], "uid": record.uid if record else 0, "name": record.name if record else ""})
+
+    def op_cycle(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """Follow the `waiting` words from this actor: names of the cycle, if there is one."""
+        by_uid, path, uid = self.guardian.registry.by_uid, list[int](), peer.uid
+        while uid and uid in by_uid and uid not in path:
+            path.append(uid)
+            mail = by_uid[uid].mail
+            uid = mail.waiting if mail is not None else 0
+        names = [by_uid[each].name for each in [*path[path.index(uid) :], uid]] if uid in path else []
+        self.guardian.peers.send(peer, {"seq": m["seq"], "names": names})
+
+    # --- mapping
+
+    def op_map(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        uid, guardian = m["uid"], self.guardian
+        record = guardian.registry.by_uid.get(uid)
+        answer: dict[str, Any] = {"seq": m["seq"], "uid": uid}
+        if record is None or record.mail is None:
+            guardian.peers.send(peer, {**answer, **guardian.registry.ended.get(uid, {"name": "", "reason": None})})
+        elif record.mail.closed:
+            failed = uid in guardian.tree and guardian.tree.status(uid) == "failed"
+            guardian.peers.send(peer, {**answer, "name": record.name, "reason": record.last_reason, "failed": failed})
+        else:
+            guardian.mailroom.users.setdefault(uid, set()).add(peer.id)
+            options = record.options.get("mailbox") or {}
+            guardian.peers.send(peer, {**answer, "overflow": options.get("overflow", "block")}, [record.mail_fd, record.door])
+
+    def op_lane(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        peers = self.guardian.peers
+        other = peers.by_id.get(m["endpoint"])
+        if other is None:
+            peers.send(peer, {"seq": m["seq"]})
+        else:
+            peers.lane_users.setdefault(other.id, set()).add(peer.id)
+            peers.send(peer, {"seq": m["seq"]}, [other.replies_fd, other.bell])
+
+    def op_deposit(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        number = self.guardian.mailroom.deposit(fds[0])
+        fds[0] = -1  # kept
+        self.guardian.peers.send(peer, {"seq": m["seq"], "blob": number})
+
+    def op_fetch(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        fd = self.guardian.mailroom.blobs.get(m["blob"], -1)
+        self.guardian.peers.send(peer, {"seq": m["seq"]}, [fd] if fd >= 0 else [])
+        if not m.get("keep"):
+            self.guardian.mailroom.drop_blob(m["blob"])
+
+    def op_drop(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.mailroom.drop_blob(m["blob"])
+
+    # --- being told
+
+    def op_wait(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        guardian, uid = self.guardian, m["uid"]
+        record = guardian.registry.by_uid.get(uid)
+        if record is None:
+            ended = guardian.registry.ended.get(uid)
+            guardian.peers.answer(peer.id, m["corr"], ended["reason"] if ended else {"kind": "normal"})
+        elif guardian.tree.status(uid) == "failed":
+            guardian.peers.answer(peer.id, m["corr"], record.last_reason)
+        else:
+            record.waiters.append((peer.id, m["corr"]))
+
+    def op_monitor(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        guardian, uid = self.guardian, m["uid"]
+        failed = uid in guardian.tree and guardian.tree.status(uid) == "failed"
+        record = guardian.registry.by_uid.get(uid)
+        guardian.watch.monitor(peer, record, guardian.registry.ended.get(uid), uid, m["monitor"], m["incarnations"], failed)
+
+    def op_demonitor(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.watch.demonitor(peer, m["monitor"])
+
+    def op_link(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.link(m["a"], m["b"])
+
+    def op_subscribe(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.watch.subscribe(peer, m["what"], m["on"])
+        self.guardian.peers.answer(peer.id, m.get("corr", 0))
+
+    # --- reports
+
+    def op_log(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.watch.forward(m["line"])
+
+    def op_failure(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """A handler raised and the actor goes on (on_error='continue')."""
+        record = self._own(peer)
+        if record is not None:
+            self.guardian.watch.log("error", "a handler failed; the actor goes on", actor=self.guardian.watch.address(record.name), traceback=m["text"])
+            if m.get("record"):
+                kind, flags, body = m["record"]
+                self.guardian.watch.dead_letter(record, {"kind": "exception", "error": m["error"]}, (kind, flags, peer.id, 0, 0, 0, 0, body))
+
+    def op_dropped(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self.guardian.registry.by_uid.get(m["uid"])
+        if record is not None:
+            body, kind, flags = m["record"]
+            self.guardian.watch.dead_letter(record, {"kind": "normal", "error": "its mailbox was full"}, (kind, flags, peer.id, 0, 0, 0, 0, body))

@@ -1,0 +1,126 @@
+"""How the guardian's process begins: warden first, guardian forked from it, before anything heavy is imported.
+
+Run as: python -c "from actors.guardian.entry import main; main(fd, program_pid)". The first message on the socket is the configuration; the
+answer is `welcome` with this program's lanes, or `refused` when a system of that name runs already.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from .. import wire
+from ..transports._ring import prctl
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def socket_name(system: str) -> str:
+    """The abstract unix socket of a system: unique by bind, gone with its process, one a user and machine."""
+    return f"\0actors/{os.getuid()}/{system}"
+
+
+def main(fd: int, program: int) -> NoReturn:
+    os.setsid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
+    pidfd = os.pidfd_open(program)
+    if os.getppid() != program:  # it died before the pidfd was opened, so that may be a stranger's
+        os._exit(1)
+    sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
+    config, _ = wire.recv(sock)
+    if config is None:
+        os._exit(1)
+    listener = _listen(sock, config["system"])
+    warden = os.getpid()
+    child = os.fork()
+    if child:
+        sock.close()
+        listener.close()
+        os.close(pidfd)
+        _ward(child, config["system"])
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != warden:
+        os._exit(1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _guard(sock, pidfd, listener, config)
+
+
+def _listen(sock: socket.socket, system: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listener.bind(socket_name(system))
+    except OSError:
+        wire.send(sock, {"op": "refused", "pid": _who_has(system)})
+        os._exit(1)
+    listener.listen(128)
+    return listener
+
+
+def _who_has(system: str) -> int:
+    """Pid of the guardian that has this name, 0 if it can't be told."""
+    import struct
+
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+            other.connect(socket_name(system))
+            pid, _, _ = struct.unpack("3i", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return int(pid)
+    except OSError:
+        return 0
+
+
+def _ward(guardian: int, system: str) -> NoReturn:
+    """Wait for the guardian; then end everything that it left."""
+    import setproctitle
+
+    setproctitle.setproctitle(f"actors: {system} warden")
+    status = 1
+    while True:
+        try:
+            done = os.waitid(os.P_ALL, 0, os.WEXITED)
+        except ChildProcessError:
+            os._exit(status)
+        if done is not None and done.si_pid == guardian:
+            status = done.si_status if done.si_code == os.CLD_EXITED else 128 + done.si_status
+            break
+    me = f"/proc/self/task/{os.getpid()}/children"
+    while True:
+        with open(me) as file:  # noqa: PTH123 - pathlib is not imported for this
+            for pid in file.read().split():
+                try:
+                    os.kill(int(pid), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED)
+        except ChildProcessError:
+            os._exit(status)
+
+
+def _guard(sock: socket.socket, pidfd: int, listener: socket.socket, config: dict[str, object]) -> NoReturn:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    config["nofile"] = [soft, hard]
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    import setproctitle
+
+    from . import main as guardian
+
+    setproctitle.setproctitle(f"actors: {config['system']} guardian")
+    try:
+        guardian.Guardian(sock, pidfd, listener, config, read).run()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(70)

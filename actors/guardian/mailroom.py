@@ -1,0 +1,84 @@
+"""Mailboxes as the guardian sees them: kept over crashes, reported when their reader dies, swept when their actor ends.
+
+Rule: fixed headers only. A record in hand at a death is answered (`ActorDied`) or becomes a dead letter, unless `redeliver` says to hand it out again;
+what waits goes to the next incarnation. At the end, after no sender can publish any more (`quiet`), everything left is answered or reported.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ..message import BEGUN, HANDLE, Kind
+from ..transports._ring import Record as RingRecord
+from ..transports._ring import Ring, create
+from .peers import Peers
+from .registry import Record
+
+OPEN, ENDED, FAILED = 0, 1, 2  # what a mailbox's closed word says
+
+
+class Mailroom:
+    """All mailboxes and the large bodies that wait in them."""
+
+    def __init__(self, peers: Peers, dead_letter: Callable[[Record, dict[str, Any], RingRecord], None]) -> None:
+        self.peers, self._dead_letter = peers, dead_letter
+        self.users: dict[int, set[int]] = {}  # uid -> endpoints that mapped the mailbox
+        self.blobs: dict[int, int] = {}  # number -> memfd
+        self._numbers = itertools.count(1)
+
+    def open(self, record: Record) -> None:
+        """Give a new actor its mailbox. OSError: no descriptors, no memory."""
+        options = record.options.get("mailbox") or {}
+        record.mail_fd = create(options.get("capacity", 1 << 20), "actors:mailbox")
+        record.door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        record.mail = Ring(record.mail_fd, record.door)
+
+    def in_hand(self, record: Record, reason: dict[str, Any], restarting: bool) -> None:
+        """The reader died: settle what it had in hand."""
+        assert record.mail is not None
+        for item in record.mail.in_hand(int(record.options.get("redeliver", 0))):
+            self._settle(record, item, reason, restarting, BEGUN)
+
+    def fail(self, record: Record, reason: dict[str, Any]) -> None:
+        """Restarts are used up: refuse what is new, answer queued asks, keep queued tells."""
+        assert record.mail is not None
+        record.mail.close(FAILED)
+        for item in record.mail.sweep(int(Kind.ASK)):
+            self._settle(record, item, reason, False, 0)
+
+    def sweep(self, record: Record, reason: dict[str, Any]) -> None:
+        """The actor has ended and its mailbox is quiet: settle all that is left and let go of it."""
+        assert record.mail is not None
+        for item in record.mail.sweep():
+            self._settle(record, item, reason, False, 0)
+        for endpoint in self.users.pop(record.uid, ()):
+            if endpoint in self.peers.by_id:
+                self.peers.tell(self.peers.by_id[endpoint], Kind.ENDED, {"uid": record.uid, "name": record.name, "reason": reason})
+        record.mail = None
+        os.close(record.mail_fd)
+        os.close(record.door)
+
+    def _settle(self, record: Record, item: RingRecord, reason: dict[str, Any], restarting: bool, begun: int) -> None:
+        kind, flags, sender, corr, _, _, _, body = item
+        if flags & HANDLE:
+            self.drop_blob(int.from_bytes(body[:8], "little"))
+        if kind == Kind.ASK:
+            answer = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": restarting, "begun": begun}
+            self.peers.answer(sender, corr, answer, Kind.DIED)
+        else:
+            self._dead_letter(record, reason, item)
+
+    # --- large bodies
+
+    def deposit(self, fd: int) -> int:
+        number = next(self._numbers)
+        self.blobs[number] = fd
+        return number
+
+    def drop_blob(self, number: int) -> None:
+        fd = self.blobs.pop(number, -1)
+        if fd >= 0:
+            os.close(fd)

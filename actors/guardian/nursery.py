@@ -1,0 +1,253 @@
+"""Births: one zygote, candidates for its place, and attempts that may fail at any point.
+
+Protocol (proved by killing newborns and zygotes thousands of times): each birth has an attempt number in the mailbox's header, which the newborn claims by
+compare-and-swap before it touches the mailbox. Until its `hello` the only sign of death is the end of file on its socket; afterwards only
+the kernel's word (`waitid`) counts. When the zygote dies, every birth without hello is revoked by compare-and-swap: success means that nobody was born,
+and it is sent to the next zygote; failure means that the newborn lives, and its hello is awaited.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import wire
+from ..exits import ExitReason
+
+if TYPE_CHECKING:
+    from .main import Guardian
+    from .registry import Record
+
+TRIES = 5  # births of one incarnation that may die before their hello until it counts as a crash
+ZYGOTE = "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from actors.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[4])"
+
+
+class Line:
+    """A zygote or a candidate: its socket and what it has imported."""
+
+    def __init__(self, sock: socket.socket, modules: list[str]) -> None:
+        self.sock, self.modules, self.pid = sock, modules, 0
+
+
+class Nursery:
+    """Makes actor processes."""
+
+    def __init__(self, guardian: Guardian, config: dict[str, Any]) -> None:
+        self.guardian, self.config = guardian, config
+        self.zygote: Line | None = None
+        self.starting: Line | None = None  # exec'd, not ready yet
+        self.candidate: Line | None = None
+        self.loaded: set[str] = set()  # what the present zygote has imported
+        self.wanted: list[str] = list(config.get("preload") or ())  # what a new zygote must have, in this order
+        self.refused: dict[str, str] = {}  # module -> why it can't be imported there
+        self.waiting: list[Record] = []  # births that have not been sent yet
+        self.sent: dict[int, Record] = {}  # uid -> births without hello
+        self.path: list[str] = list(config["path"])
+        self.deaths = 0
+
+    # --- the zygote
+
+    def start_zygote(self) -> None:
+        mine, theirs = wire.pair()
+        os.set_inheritable(theirs.fileno(), True)
+        code = [sys.executable, "-c", ZYGOTE, str(theirs.fileno()), str(os.getpid()), self.config["path_json"], self.config["fork"]]
+        environ = {**os.environ, "ACTORS_SYSTEM": self.config["system"]}
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            environ.setdefault(name, "1")  # N processes with N threads each would fight for the cores
+        pid = os.posix_spawn(sys.executable, code, environ)
+        theirs.close()
+        self.starting = Line(mine, [])
+        self.starting.pid = pid
+        self.loaded = set()
+        self._listen(self.starting)
+
+    def _listen(self, line: Line) -> None:
+        line.sock.setblocking(False)
+        self.guardian.on(line.sock.fileno(), lambda _: self._hear(line))
+
+    def _close(self, line: Line) -> None:
+        self.guardian.off(line.sock.fileno())
+        line.sock.close()
+
+    def _hear(self, line: Line) -> None:
+        try:
+            message, _ = wire.recv(line.sock)
+        except BlockingIOError:
+            return
+        if message is None:
+            self._lost(line)
+        elif message["op"] == "zygote":
+            self._promote(line, message)
+        elif message["op"] == "unfit":
+            self._unfit(line, message)
+        elif message["op"] == "unborn":
+            self._unborn(message)
+
+    def _promote(self, line: Line, message: wire.Message) -> None:
+        """A zygote is ready: from now on it makes the actors."""
+        line.pid = message["pid"]
+        if line is self.starting:
+            self.starting = None
+        if line is self.candidate:
+            self.candidate = None
+        if self.zygote is not None:
+            self._close(self.zygote)  # end of file: it leaves
+        self.zygote = line
+        self.loaded.update(message["modules"])
+        if message["threads"] > 1:
+            self.guardian.watch.log("warning", "modules hold threads after import; forking with them is risky", modules=message["modules"])
+        self.pump()
+
+    def _lost(self, line: Line) -> None:
+        """End of file. Births that it had accepted and that were not born go to the next one."""
+        self._close(line)
+        if line is self.candidate:
+            self.candidate = None
+            if line.modules:
+                self._refuse_modules(line.modules[-1:], "the importing process died")
+        elif line is self.starting or line is self.zygote:
+            was_ready = line is self.zygote
+            self.zygote = self.starting = None
+            self.deaths = 0 if was_ready else self.deaths + 1
+            if self.deaths > 5:
+                self.guardian.give_up("the zygote does not start (see its traceback on stderr)")
+                return
+            if self.candidate is not None:
+                self._close(self.candidate)
+                self.candidate = None
+            self.start_zygote()
+            for record in list(self.sent.values()):
+                self._revoke(record)
+        self.pump()
+
+    def _revoke(self, record: Record) -> None:
+        assert record.mail is not None
+        if record.mail.revoke(record.attempt):
+            self.sent.pop(record.uid, None)
+            self.guardian.drop_incarnation(record)
+            self.waiting.append(record)
+
+    # --- candidates
+
+    def _unfit(self, line: Line, message: wire.Message) -> None:
+        self._close(line)
+        self.candidate = None
+        self._refuse_modules([message["module"]] if message["module"] else line.modules, message["error"])
+        self.pump()
+
+    def _refuse_modules(self, modules: list[str], error: str) -> None:
+        for module in modules:
+            self.refused[module] = error
+            if module in self.wanted:
+                self.wanted.remove(module)
+        for record in [record for record in self.waiting if set(record.modules) & set(modules)]:
+            self.waiting.remove(record)
+            self.guardian.not_importable(record, modules[0], error)
+
+    def _start_candidate(self, modules: list[str]) -> None:
+        assert self.zygote is not None
+        mine, theirs = wire.pair()
+        self.candidate = Line(mine, modules)
+        try:
+            wire.send(self.zygote.sock, {"op": "candidate", "modules": modules, "path": self.path}, [theirs.fileno()])
+        except OSError:
+            mine.close()
+            self.candidate = None
+        else:
+            self._listen(self.candidate)
+        finally:
+            theirs.close()
+
+    # --- births
+
+    def want(self, record: Record) -> str | None:
+        """Note what a record's payload needs. The name of a module that can't be imported there, None when all is well."""
+        for module in record.modules:
+            if module in self.refused:
+                return module
+            if module not in self.wanted:
+                self.wanted.append(module)
+        self.path.extend(entry for entry in record.setting.get("path", ()) if entry not in self.path)
+        return None
+
+    def begin(self, record: Record) -> None:
+        """A new incarnation of this actor is due."""
+        record.births = 0
+        self.waiting.append(record)
+        self.pump()
+
+    def cancel(self, record: Record) -> bool:
+        """It is not wanted any more. True: nothing of it was sent."""
+        if record in self.waiting:
+            self.waiting.remove(record)
+            return True
+        return False
+
+    def pump(self) -> None:
+        """Send what can be sent; import first what is missing."""
+        if self.zygote is None:
+            return
+        missing = [module for module in self.wanted if module not in self.loaded]
+        if missing and self.candidate is None:
+            self._start_candidate(missing)
+        for record in list(self.waiting):
+            if self.zygote is not None and not any(module in self.wanted and module not in self.loaded for module in record.modules):
+                self.waiting.remove(record)
+                self._send(record)
+
+    def _send(self, record: Record) -> None:
+        guardian = self.guardian
+        mine, theirs = wire.pair()
+        record.attempt += 1
+        record.pid, record.bye = 0, {}
+        assert record.mail is not None and self.zygote is not None
+        record.mail.grant(record.attempt)
+        peer = record.peer = guardian.peers.add(mine, record.door, record.uid)
+        guardian.listen(peer)
+        self.sent[record.uid] = record
+        message = {
+            "op": "birth", "system": self.config["system"], "name": record.name, "uid": record.uid, "attempt": record.attempt, "endpoint": peer.id,
+            "payload": record.payload, "setting": record.setting, "on_error": record.options.get("on_error", "crash"),
+            "log_level": self.config["log_level"], "ask_timeout": self.config.get("ask_timeout"),
+        }  # fmt: skip
+        try:
+            wire.send(self.zygote.sock, message, [theirs.fileno(), record.mail_fd, *peer.lanes()])
+        except BlockingIOError:  # a burst: the zygote has not read yet
+            self._take_back(record)
+            guardian.timers.after(0.002, self.pump)
+        except OSError:
+            self._take_back(record)
+        finally:
+            theirs.close()
+            os.close(peer.control_fd)
+            peer.control_fd = -1
+
+    def _take_back(self, record: Record) -> None:
+        self.sent.pop(record.uid, None)
+        self.guardian.drop_incarnation(record)
+        self.waiting.insert(0, record)
+
+    def hello(self, record: Record, pid: int) -> None:
+        self.sent.pop(record.uid, None)
+        record.pid = pid
+
+    def died_before_hello(self, record: Record) -> None:
+        """End of file on a newborn's socket: try again, a few times."""
+        if self.sent.pop(record.uid, None) is None:
+            return
+        self.guardian.drop_incarnation(record)
+        record.births += 1
+        if record.births >= TRIES:
+            self.guardian.ended(record, ExitReason("exception", error=f"its process died {TRIES} times before it could say hello"))
+        else:
+            self.waiting.append(record)
+            self.pump()
+
+    def _unborn(self, message: wire.Message) -> None:
+        record = self.sent.pop(message["uid"], None) if message["uid"] else None
+        if record is not None and record.attempt == message["attempt"]:
+            self.guardian.drop_incarnation(record)
+            self.guardian.ended(record, ExitReason("exception", error=f"no process could be made: {message['error']}"))

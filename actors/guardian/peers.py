@@ -1,0 +1,155 @@
+"""The connected processes: programs and actors, each with its socket, its reply lane and its control lane.
+
+Rule: the guardian never blocks on a peer. What does not fit into a control lane or a socket now waits in a queue of the guardian's own and goes
+out later; the order to one peer is kept.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+from .. import wire
+from ..message import GUARDIAN, Kind
+from ..transports._ring import Ring, create
+
+REPLIES = 4 << 20  # bytes of address space for answers; memory appears as it is used
+CONTROL = 256 << 10
+LARGEST_NEWS = 32 << 10  # answers beyond that go by handle
+
+
+class Peer:
+    """One connected process."""
+
+    def __init__(self, number: int, sock: socket.socket, door: int, uid: int) -> None:
+        self.id, self.sock, self.door, self.uid = number, sock, door, uid
+        self.owns_door = uid == 0
+        self.pid = 0
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.replies_fd = create(REPLIES, "actors:replies")
+        self.control_fd = create(CONTROL, "actors:control")
+        self.replies = Ring(self.replies_fd, self.bell)
+        self.control = Ring(self.control_fd, door)
+        self.news: collections.deque[tuple[bytes, int, int, int, int]] = collections.deque()
+        self.outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
+        self.closed = False
+
+    def lanes(self) -> list[int]:
+        """Descriptors that the process needs besides its socket (and mail): replies, control, bell, door."""
+        return [self.replies_fd, self.control_fd, self.bell, self.door]
+
+    def close(self) -> None:
+        self.closed = True
+        self.sock.close()
+        for fd in (self.bell, self.replies_fd, *([self.door] if self.owns_door else [])):
+            os.close(fd)
+        if self.control_fd >= 0:
+            os.close(self.control_fd)
+        for _, fds in self.outbox:
+            for fd in fds:
+                os.close(fd)
+
+
+class Peers:
+    """All of them."""
+
+    def __init__(self, want_write: Callable[[Peer], None], want_flush: Callable[[], None], deposit: Callable[[bytes], int]) -> None:
+        self.by_id: dict[int, Peer] = {}
+        self._ids = itertools.count(GUARDIAN + 1)
+        self._want_write, self._want_flush, self._deposit = want_write, want_flush, deposit
+        self.lane_users: dict[int, set[int]] = {}  # endpoint -> endpoints that mapped its reply lane
+        self.backlog: set[int] = set()
+
+    def add(self, sock: socket.socket, door: int = -1, uid: int = 0) -> Peer:
+        sock.setblocking(False)
+        if door < 0:
+            door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        peer = Peer(next(self._ids), sock, door, uid)
+        self.by_id[peer.id] = peer
+        return peer
+
+    def remove(self, peer: Peer) -> None:
+        """Forget a process; those that answer it are told to let go of its lane."""
+        self.by_id.pop(peer.id, None)
+        for user in self.lane_users.pop(peer.id, ()):
+            if user in self.by_id:
+                self.tell(self.by_id[user], Kind.GONE, peer.id)
+        peer.close()
+
+    # --- control lane
+
+    def tell(self, peer: Peer, kind: Kind, value: Any = None, sender: int = GUARDIAN, corr: int = 0) -> None:
+        self.put(peer, b"" if value is None else msgpack.packb(value), kind, 0, sender, corr)
+
+    def put(self, peer: Peer, body: bytes, kind: int, flags: int, sender: int, corr: int) -> None:
+        if peer.closed:
+            return
+        record = (body, int(kind), flags, sender, corr)
+        if peer.news or not peer.control.put(*record):
+            peer.news.append(record)
+            self.backlog.add(peer.id)
+            self._want_flush()
+
+    def flush(self) -> bool:
+        """Move what waited into its lanes. True: some still waits."""
+        for number in list(self.backlog):
+            peer = self.by_id.get(number)
+            while peer and peer.news and peer.control.put(*peer.news[0]):
+                peer.news.popleft()
+            if peer is None or not peer.news:
+                self.backlog.discard(number)
+        return bool(self.backlog)
+
+    def answer(self, endpoint: int, corr: int, value: Any = None, kind: Kind = Kind.VALUE) -> None:
+        """Answer a request of an endpoint, if it is still there."""
+        peer = self.by_id.get(endpoint)
+        if peer is None or not corr:
+            return
+        body = msgpack.packb(value)
+        if len(body) > LARGEST_NEWS:
+            self.put(peer, self._deposit(body).to_bytes(8, "little"), kind, 4, GUARDIAN, corr)
+        else:
+            self.put(peer, body, kind, 0, GUARDIAN, corr)
+
+    def refuse(self, endpoint: int, corr: int, error: str, text: str) -> None:
+        self.answer(endpoint, corr, [error, text], Kind.REFUSED)
+
+    # --- socket
+
+    def send(self, peer: Peer, message: wire.Message, fds: list[int] | None = None) -> None:
+        """Answer an exchange. The descriptors stay the caller's."""
+        body, big = wire.pack(message)
+        all_fds = [*(fds or ()), *([big] if big >= 0 else [])]
+        try:
+            if peer.outbox:
+                raise BlockingIOError
+            wire.send_packet(peer.sock, body, all_fds)
+        except BlockingIOError:
+            peer.outbox.append((body, [os.dup(fd) for fd in all_fds]))
+            self._want_write(peer)
+        except OSError:
+            pass  # it is gone; its end is reported by the kernel
+        finally:
+            if big >= 0:
+                os.close(big)
+
+    def write_out(self, peer: Peer) -> bool:
+        """The socket has room again. True: some still waits."""
+        while peer.outbox:
+            body, fds = peer.outbox[0]
+            try:
+                wire.send_packet(peer.sock, body, fds)
+            except BlockingIOError:
+                return True
+            except OSError:
+                pass
+            peer.outbox.popleft()
+            for fd in fds:
+                os.close(fd)
+        return False

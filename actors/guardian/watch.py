@@ -1,0 +1,119 @@
+"""Who is told what: monitors, waits, links, events, dead letters, log lines.
+
+Rule: everybody is told exactly once, also of what happened before they asked. A link ties two incarnations: it ends with either of them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgpack
+
+from ..message import Kind
+from ..transports._ring import Record as RingRecord
+from .peers import Peer, Peers
+from .registry import Record
+
+UNKNOWN = {"kind": "normal", "error": "it ended so long ago that the reason is forgotten"}
+
+
+class Watch:
+    """Lists of the curious."""
+
+    def __init__(self, peers: Peers, node: str, owner: int) -> None:
+        self.peers, self.node, self.owner = peers, node, owner
+        self.monitors: dict[int, dict[tuple[int, int], bool]] = {}  # uid -> (endpoint, monitor) -> incarnations too
+        self.links: dict[int, set[int]] = {}  # uid -> uids linked to its present incarnation
+        self.subscribers: dict[str, set[int]] = {"events": set(), "dead_letters": set()}
+
+    # --- monitors
+
+    def monitor(self, peer: Peer, record: Record | None, ended: dict[str, Any] | None, uid: int, monitor: int, incarnations: bool, failed: bool) -> None:
+        if record is None or failed:
+            known = ended or {"uid": uid, "name": record.name if record else "", "reason": (record.last_reason if record else None) or UNKNOWN}
+            self._down(peer, monitor, uid, known["name"], known["reason"], False)
+        else:
+            self.monitors.setdefault(uid, {})[peer.id, monitor] = incarnations
+
+    def demonitor(self, peer: Peer, monitor: int) -> None:
+        for watchers in self.monitors.values():
+            watchers.pop((peer.id, monitor), None)
+
+    def incarnation_died(self, record: Record, reason: dict[str, Any]) -> None:
+        for (endpoint, monitor), incarnations in self.monitors.get(record.uid, {}).items():
+            if incarnations and endpoint in self.peers.by_id:
+                self._down(self.peers.by_id[endpoint], monitor, record.uid, record.name, reason, True)
+
+    def actor_ended(self, record: Record, reason: dict[str, Any]) -> None:
+        """For good, or FAILED: monitors and waits fire."""
+        for endpoint, monitor in self.monitors.pop(record.uid, {}):
+            if endpoint in self.peers.by_id:
+                self._down(self.peers.by_id[endpoint], monitor, record.uid, record.name, reason, False)
+        for endpoint, corr in record.waiters:
+            self.peers.answer(endpoint, corr, reason)
+        record.waiters.clear()
+
+    def _down(self, peer: Peer, monitor: int, uid: int, name: str, reason: dict[str, Any], restarting: bool) -> None:
+        self.peers.tell(peer, Kind.DOWN, {"monitor": monitor, "uid": uid, "name": name, "reason": reason, "restarting": restarting})
+
+    # --- links
+
+    def link(self, a: int, b: int) -> None:
+        if a != b:
+            self.links.setdefault(a, set()).add(b)
+            self.links.setdefault(b, set()).add(a)
+
+    def take_links(self, uid: int) -> set[int]:
+        """Those linked to the incarnation that just ended; the links are gone with it."""
+        linked = self.links.pop(uid, set())
+        for other in linked:
+            self.links.get(other, set()).discard(uid)
+        return linked
+
+    # --- streams
+
+    def subscribe(self, peer: Peer, what: str, on: bool) -> None:
+        if on:
+            self.subscribers[what].add(peer.id)
+        else:
+            self.subscribers[what].discard(peer.id)
+
+    def forget_peer(self, peer: Peer) -> None:
+        for subscribers in self.subscribers.values():
+            subscribers.discard(peer.id)
+        for uid, watchers in list(self.monitors.items()):
+            for key in [key for key in watchers if key[0] == peer.id]:
+                del watchers[key]
+            if not watchers:
+                del self.monitors[uid]
+
+    def event(self, kind: str, record: Record, reason: dict[str, Any] | None = None, **more: Any) -> None:
+        if self.subscribers["events"]:
+            event = {"event": kind, "uid": record.uid, "name": record.name, "pid": record.pid, "reason": reason, "time": time.time(), **more}
+            self._publish("events", Kind.EVENT, msgpack.packb(event))
+
+    def dead_letter(self, record: Record, reason: dict[str, Any], item: RingRecord) -> None:
+        kind, flags, body = item[0], item[1], item[7]
+        self.log("warning", "dead letter: a message was not handled", actor=self.address(record.name), size=len(body), reason=str(reason.get("kind")))
+        if self.subscribers["dead_letters"]:
+            self._publish("dead_letters", Kind.DEAD, msgpack.packb([record.uid, record.name, reason, kind, flags, body]))
+
+    def _publish(self, what: str, kind: Kind, body: bytes) -> None:
+        for endpoint in list(self.subscribers[what]):
+            peer = self.peers.by_id.get(endpoint)
+            if peer is not None:
+                self.peers.put(peer, body, kind, 0, 0, 0)
+
+    # --- logs
+
+    def address(self, name: str) -> str:
+        return f"actor://{self.node}/{name}"
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self.forward(msgpack.packb({"event": event, "level": level, "timestamp": time.time(), **fields}))
+
+    def forward(self, line: bytes) -> None:
+        owner = self.peers.by_id.get(self.owner)
+        if owner is not None:
+            self.peers.put(owner, line, Kind.LOG, 0, 0, 0)

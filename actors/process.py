@@ -1,0 +1,179 @@
+"""One actor's process, from its birth to its exit.
+
+Design: the zygote forks, the child calls `live` and never returns. Its first acts make it mortal: it waits until the guardian is its parent (a double fork's
+middle process may still live), arms PDEATHSIG and looks at its parent again, since a guardian that died in between sends no signal. Then it claims its
+attempt in the mailbox's header by compare-and-swap, says `hello`, builds the instance, says `ready`.
+
+It always leaves through `exit_now`, after telling the guardian why (`bye`); the exit status that the kernel reports is what counts, the word explains it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+from . import context, wire
+from .client import Client
+from .endpoint import LoopEndpoint
+from .exits import ExitReason
+from .log import LEVELS, LazyLog, LogHandler
+from .loop import Loop, exit_now
+from .ref import ActorRef
+from .shipping import unship
+from .system import ActorSystem
+from .transports._ring import Ring, prctl
+
+PR_SET_PDEATHSIG = 1
+POLL = 0.00002  # seconds between looks at the parent; 0 or 1 look is what it takes
+
+
+def live(message: wire.Message, fds: list[int], guardian: int, middle: int) -> None:
+    """The life of an actor. Never returns."""
+    try:
+        _become_mortal(guardian, middle)
+        _name_process(message)
+        life = _Life(message, fds)
+    except BaseException:
+        traceback.print_exc()
+        exit_now(70)
+    else:
+        exit_now(life.run())
+
+
+def _become_mortal(guardian: int, middle: int) -> None:
+    while (parent := os.getppid()) != guardian:
+        if parent != middle:  # neither of them: the guardian is dead already
+            os._exit(1)
+        time.sleep(POLL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != guardian:
+        os._exit(1)
+    os.setpgid(0, 0)  # its own children share this group, so that they can be ended with it
+
+
+def _name_process(message: wire.Message) -> None:
+    import setproctitle
+
+    setproctitle.setproctitle(f"actors: {message['system']}/{message['name']}")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
+
+
+class _Life:
+    """What `live` builds up, step by step."""
+
+    def __init__(self, message: wire.Message, fds: list[int]) -> None:
+        sock, mail, replies, control, bell, door = fds
+        self.message = message
+        self.mail = Ring(mail, -1)
+        endpoint = LoopEndpoint(message["endpoint"], Ring(replies, -1), bell, Ring(control, -1), self.mail, door)
+        for fd in (mail, replies, control):
+            os.close(fd)
+        if not self.mail.claim(message["attempt"]):  # revoked: another newborn has this mailbox
+            os._exit(0)
+        self.client = Client(message["system"], socket.socket(fileno=sock), endpoint, message["system"])
+        self.client.ask_timeout = message.get("ask_timeout")
+        self.client.send("hello", pid=os.getpid(), attempt=message["attempt"])
+        self.loop = Loop(self.client, endpoint, self.mail, message["on_error"])
+        ref: ActorRef[Any] = ActorRef(message["system"], message["name"], message["uid"])
+        level = LEVELS[message["log_level"]]
+        log = LazyLog(self.client, ref.address, level)
+        logging.getLogger().addHandler(LogHandler(self.client, ref.address, max(level, logging.WARNING)))
+        context.enter(context.Context(self.client, ActorSystem._inside(self.client), ref, self.loop, log))
+        self.started = False
+
+    def run(self) -> int:
+        """Build, handle mail, leave: the exit code."""
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self.loop.attach(loop)
+        try:
+            return loop.run_until_complete(self._main())
+        except SystemExit as error:
+            return _exit_code(error)
+        except BaseException as error:
+            return self._crashed(error)
+        finally:
+            self.loop.endpoint.main.finish()
+
+    async def _main(self) -> int:
+        _settle(self.message.get("setting") or {})
+        factory, args = unship(self.message["payload"])
+        instance = factory(*args)
+        await self.loop.hook(_hook(instance, "on_start"))
+        self.started = True
+        self.client.send("ready")
+        leaving: BaseException | None = None
+        try:
+            await self.loop.run(instance)
+        except Exception as error:
+            leaving = error
+        reason = _crash_reason(leaving) if leaving else self.loop.reason or ExitReason("normal")
+        if hasattr(instance, "on_stop"):
+            await self.loop.hook(instance.on_stop, reason)
+        if leaving is not None:
+            return self._crashed(leaving)
+        self.client.send("bye", kind=reason.kind)
+        return 0
+
+    def _crashed(self, error: BaseException) -> int:
+        text = "".join(traceback.format_exception(error))
+        self.client.send("bye", kind="exception", error=_crash_reason(error).error, traceback=text, started=self.started)
+        return 1
+
+
+def _hook(instance: Any, name: str) -> Any:
+    return getattr(instance, name, lambda: None)
+
+
+def _crash_reason(error: BaseException) -> ExitReason:
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # an exception whose __str__ raises
+        text = type(error).__name__
+    return ExitReason("exception", error=text)
+
+
+def _exit_code(error: SystemExit) -> int:
+    """What the interpreter would make of it."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _settle(setting: dict[str, Any]) -> None:
+    """Make the process's surroundings those of the spawning program, and its random numbers its own."""
+    if "cwd" in setting:
+        os.chdir(setting["cwd"])
+    for name, value in setting.get("environ", {}).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    for entry in setting.get("path", []):
+        if entry not in sys.path:
+            sys.path.append(entry)
+    if setting.get("nofile"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(setting["nofile"]))
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        numpy.random.seed()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)  # a SIGKILL must not take printed lines with it
+    faulthandler.enable()

@@ -1,0 +1,235 @@
+"""References to actors: all that users hold.
+
+Rule: a reference is a value: a name and a uid in a system. It keeps no descriptor and no mapping (its client does), so it is small, immutable, hashable,
+picklable and can be sent in any message. It names an actor, not an incarnation: restarts keep it.
+
+A method is named by the function itself (`Counter.add`), which is what lets type checkers know arguments and result, or by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from . import codec
+from .address import format_address
+from .client import Client, clients
+from .errors import ActorsError, MailboxFull
+from .exits import ExitReason
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .monitor import Down, Monitor
+    from .reply import Reply
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
+
+RESERVED: set[str] = set()  # Actor's own public names; filled by actor.py
+_names: dict[Any, str] = {}  # function or name -> checked message name
+_CODE = 40  # msgpack extension type
+
+
+class ActorRef(Generic[T_co]):
+    """A reference to an actor whose class is `T_co`. Made by `spawn` and `lookup`, never by hand."""
+
+    __slots__ = ("_client", "_system", "_timeout", "name", "uid")
+
+    name: str
+    uid: int
+    _system: str
+    _client: Client | None
+    _timeout: float | None
+
+    def __init__(self, system: str, name: str, uid: int, timeout: float | None = None) -> None:
+        set_ = object.__setattr__
+        set_(self, "_system", system)
+        set_(self, "name", name)
+        set_(self, "uid", uid)
+        set_(self, "_timeout", timeout)
+        set_(self, "_client", clients.get(system))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a reference is immutable; {name!r} can't be set")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorRef) and (self.uid, self._system) == (other.uid, other._system)
+
+    def __hash__(self) -> int:
+        return hash((self._system, self.uid))
+
+    def __repr__(self) -> str:
+        return f"<ActorRef {self.address}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorRef, (self._system, self.name, self.uid, self._timeout)
+
+    @property
+    def address(self) -> str:
+        """`actor://node/name`."""
+        return format_address(self._system, self.name)
+
+    def _connected(self) -> Client:
+        client = self._client
+        if client is None or clients.get(self._system) is not client:
+            current = clients.get(self._system)
+            if current is not None:
+                object.__setattr__(self, "_client", client := current)
+            elif client is None:
+                raise ActorsError(f"{self.address}: this process is not connected to system {self._system!r}; use ActorSystem.attach({self._system!r})")
+        return client
+
+    # --- calls
+
+    def using(self, *, timeout: float | None = None) -> Self:
+        """The same reference with a deadline (seconds) for its asks, which travels with the call: an expired call is not handled any more."""
+        return type(self)(self._system, self.name, self.uid, timeout)
+
+    @overload
+    def tell(self, method: Callable[Concatenate[T_co, P], object], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def tell(self, method: str, /, *args: Any, **kwargs: Any) -> None: ...
+    def tell(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Send a message and return once the mailbox has accepted it; it is handled even if the actor crashes meanwhile.
+
+        Blocks while the mailbox is full; in a coroutine it raises `MailboxFull` instead (use `tell_async`). Raises `ActorDied` when the
+        actor has ended, `CodecError` when an argument can't be sent.
+        """
+        body, flags = codec.encode_call(_names.get(method) or message_name(method), args, kwargs)
+        (self._client or self._connected()).tell(self.uid, self.name, body, flags)
+
+    @overload
+    async def tell_async(self, method: Callable[Concatenate[T_co, P], object], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    async def tell_async(self, method: str, /, *args: Any, **kwargs: Any) -> None: ...
+    async def tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
+        """`tell` that waits for room without blocking the event loop."""
+        body, flags = codec.encode_call(message_name(method), args, kwargs)
+        pause = 0.0005
+        while True:
+            try:
+                return self._connected().tell(self.uid, self.name, body, flags, 0.0)
+            except MailboxFull:
+                await asyncio.sleep(pause)  # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
+                pause = min(pause * 2, 0.02)
+
+    @overload
+    def ask(self, method: Callable[Concatenate[T_co, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Reply[R]: ...
+    @overload
+    def ask(self, method: Callable[Concatenate[T_co, P], R], /, *args: P.args, **kwargs: P.kwargs) -> Reply[R]: ...
+    @overload
+    def ask(self, method: str, /, *args: Any, **kwargs: Any) -> Reply[Any]: ...
+    def ask(self, method: Any, /, *args: Any, **kwargs: Any) -> Reply[Any]:
+        """Send a call; its `Reply` is awaited, or blocks in `.result(timeout)`. It always ends, at the latest when the actor does.
+
+        Raises `CodecError` here when an argument can't be sent; everything else comes out of the reply.
+        """
+        name = _names.get(method) or message_name(method)
+        body, flags = codec.encode_call(name, args, kwargs)
+        client = self._client or self._connected()
+        timeout = self._timeout
+        return client.ask(self.uid, self.name, name, body, flags, client.ask_timeout if timeout is None else timeout)
+
+    def proxy(self) -> Any:
+        """Attribute style: `proxy.add(5)` is `ask`, `proxy.add.tell(5)` is `tell`."""
+        return Proxy(self)
+
+    # --- life
+
+    def stop(self) -> None:
+        """Close the mailbox, let it handle what was accepted within its `shutdown` time, run `on_stop`, and end. Never restarts. Does not wait."""
+        self._command("stop")
+
+    def kill(self) -> None:
+        """End it at once with SIGKILL. Never restarts; queued asks get `ActorDied`, queued tells become dead letters."""
+        self._command("kill")
+
+    def restart(self) -> None:
+        """Replace the process by hand, as if it had been asked to stop and start again; queued mail stays. Not counted as a crash."""
+        self._command("restart")
+
+    def resume(self) -> None:
+        """Start a FAILED actor again, with its mail."""
+        self._command("resume")
+
+    def _command(self, op: str) -> None:
+        self._connected().send(op, uid=self.uid)
+
+    def wait(self, timeout: float | None = None) -> ExitReason:
+        """Block until it has ended for good (or FAILED): why. TimeoutError (`AskTimeout`): not within `timeout` seconds."""
+        return ExitReason.from_wire(self._connected().request("wait", uid=self.uid).result(timeout))
+
+    async def wait_async(self) -> ExitReason:
+        """`wait` for coroutines."""
+        return ExitReason.from_wire(await self._connected().request("wait", uid=self.uid))
+
+    def info(self) -> dict[str, Any]:
+        """What `ActorSystem.tree()` says of this one actor."""
+        info: dict[str, Any] = self._connected().request("info", uid=self.uid).result(10.0)
+        return info
+
+    def monitor(self, callback: Callable[[Down], object], *, incarnations: bool = False) -> Monitor:
+        """Call `callback(Down)` exactly once when the actor has ended (also when it already has), in the reader thread.
+
+        `incarnations`: hear every crash too; `Down.restarting` tells them apart. The returned monitor has `.cancel()`.
+        """
+        from .monitor import watch
+
+        return watch(self._connected(), self.uid, callback, incarnations)
+
+
+class Proxy:
+    """Attribute style for a reference; can't be typed."""
+
+    __slots__ = ("_ref",)
+
+    def __init__(self, ref: ActorRef[Any]) -> None:
+        self._ref = ref
+
+    def __getattr__(self, name: str) -> _Method:
+        return _Method(self._ref, message_name(name))
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self._ref.address}>"
+
+
+class _Method:
+    __slots__ = ("_name", "_ref")
+
+    def __init__(self, ref: ActorRef[Any], name: str) -> None:
+        self._ref, self._name = ref, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Reply[Any]:
+        return self._ref.ask(self._name, *args, **kwargs)
+
+    def tell(self, *args: Any, **kwargs: Any) -> None:
+        self._ref.tell(self._name, *args, **kwargs)
+
+
+def message_name(method: Any) -> str:
+    """The name that a method has as a message. AttributeError: private, or one of Actor's own; TypeError: not a method."""
+    name = method if isinstance(method, str) else getattr(method, "__name__", None)
+    if not isinstance(name, str) or not (isinstance(method, str) or callable(method)):
+        raise TypeError(f"{method!r} is no method: use tell(Class.method, …) or tell('method', …)")
+    if name.startswith("_") or name in RESERVED:
+        raise AttributeError(f"{name!r} is {'private' if name.startswith('_') else 'one of Actor itself'} and can't be called from outside")
+    if not name.isidentifier():
+        raise AttributeError(f"{name!r} is no method name")
+    if len(_names) > 10_000:  # names made at run time must not grow without end
+        _names.clear()
+    _names[method] = name
+    return name
+
+
+def _pack(ref: ActorRef[Any]) -> list[Any]:
+    return [ref._system, ref.name, ref.uid, ref._timeout]
+
+
+def _unpack(parts: list[Any]) -> ActorRef[Any]:
+    return ActorRef(*parts)
+
+
+codec.register(ActorRef, _CODE, _pack, _unpack)

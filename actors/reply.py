@@ -1,0 +1,284 @@
+"""The answer to an ask, now or later: `Reply`.
+
+Rule: a reply ends exactly once, and the first outcome stays: the callee's value or exception, the guardian's word that the callee died, a
+deadline, a cancellation. Its C part (`ReplyBase`) is filled by whoever collects; the outcome is decoded in the frame of whoever looks.
+
+Methods have the meaning that they have in `concurrent.futures.Future`; awaiting one has the meaning that it has for `asyncio.Future`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgpack
+
+from . import errors
+from .codec import decode
+from .exits import ExitReason
+from .failures import decode_error
+from .message import HANDLE, Kind
+from .transports._ring import ReplyBase
+
+if TYPE_CHECKING:
+    from .client import Client
+
+R_co = TypeVar("R_co", covariant=True)
+VALUE = int(Kind.VALUE)
+NEVER = -1  # position of an ask that is not in a ring
+_MISSING: Any = object()
+
+
+class Reply(ReplyBase, Generic[R_co]):
+    """The pending answer of `ask`. Awaitable; `result()` blocks.
+
+    Raises (from `result`, `await`): the exception that the handler raised, in its own type; `ActorDied` when the callee died before it
+    answered; `AskTimeout` when the time is over; `concurrent.futures.CancelledError` (awaited: `asyncio.CancelledError`) after `cancel`.
+    """
+
+    __slots__ = ("__weakref__", "client", "corr", "deadline", "got", "label", "position", "uid")
+    __hash__ = object.__hash__
+
+    client: Client
+    corr: int
+    uid: int  # whom was asked; 0: the guardian
+    label: str  # what was asked, for errors
+    position: int
+    deadline: int  # CLOCK_MONOTONIC ns, 0: none
+    got: Any
+
+    def __repr__(self) -> str:
+        state = "pending" if self.kind < 0 else Kind(self.kind).name.lower()
+        return f"<Reply {self.label} {state}>"
+
+    # --- looking
+
+    def done(self) -> bool:
+        """True when it has ended, one way or another. Never blocks."""
+        if self.kind < 0:
+            self.client.endpoint.pump()
+            self._expire()
+        return self.kind >= 0
+
+    def running(self) -> bool:
+        """True when it is neither done nor cancelled (whether its handler runs already can't be told from here)."""
+        return not self.done()
+
+    def cancelled(self) -> bool:
+        return self.kind == Kind.CANCELLED
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """The answer; blocks up to `timeout` seconds (None: while the callee lives).
+
+        RuntimeError: called in a coroutine while pending (await it instead). AskTimeout: not in time; the reply stays pending.
+        """
+        if self.kind < 0:
+            self._block(timeout)
+        if self.kind != VALUE:
+            raise self._error()
+        return self._value()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The exception that `result` would raise, None when it would return. Raises AskTimeout, CancelledError as `result` does."""
+        if self.kind < 0:
+            self._block(timeout)
+        if self.kind == VALUE:
+            return None
+        error = self._error()
+        if isinstance(error, concurrent.futures.CancelledError):
+            raise error
+        return error
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        if self.kind < 0:
+            self.client.endpoint.spin_for(self)
+            if self.kind < 0:
+                yield from self._suspend()
+        if self.kind == Kind.CANCELLED:
+            raise asyncio.CancelledError
+        if self.kind != VALUE:
+            raise self._error()
+        return self._value()
+
+    # --- acting
+
+    def cancel(self) -> bool:
+        """Give the call up: dropped if it still waits in the mailbox, its handler cancelled if it is async and runs.
+
+        True: cancelled; False: it has ended already.
+        """
+        if self.done():
+            return False
+        self._end(Kind.CANCELLED)
+        self.client.withdraw(self)
+        return True
+
+    def add_done_callback(self, fn: Callable[[Reply[Any]], object]) -> None:
+        """Call fn(reply) once it has ended: at once if it has, else in the thread or loop that collects it."""
+        self._call(fn, None)
+
+    def future(self) -> concurrent.futures.Future[R_co]:
+        """A real `concurrent.futures.Future` with the same outcome, for `wait` and `as_completed`. Cancelling it cancels the call."""
+        future: concurrent.futures.Future[R_co] = concurrent.futures.Future()
+
+        def settle(_: object) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                error = self.exception(0)
+            except concurrent.futures.CancelledError as cancelled:
+                error = cancelled
+            if error is None:
+                future.set_result(self.result(0))
+            else:
+                future.set_exception(error)
+
+        future.add_done_callback(lambda f: self.cancel() if f.cancelled() else None)
+        self.add_done_callback(settle)
+        return future
+
+    # --- inside
+
+    def run_callbacks(self) -> None:
+        """Run what waits for the end. Anyone may call it; each callback runs once."""
+        while self.cbs:
+            try:
+                fn, loop = self.cbs.pop(0)
+            except IndexError:
+                return
+            try:
+                if loop is None or loop is asyncio._get_running_loop():
+                    fn(self)
+                else:
+                    loop.call_soon_threadsafe(fn, self)
+            except Exception:  # a broken callback or a closed loop must not stop the others (as in concurrent.futures)
+                logging.getLogger("actors").exception("callback of %r failed", self)
+
+    def _call(self, fn: Callable[[Reply[Any]], object], loop: asyncio.AbstractEventLoop | None) -> None:
+        if self.cbs is None:
+            self.cbs = []
+        self.cbs.append((fn, loop))  # append, then look: the collector sets the kind, then looks
+        if self.kind >= 0:
+            self.run_callbacks()
+        elif loop is None:
+            self.client.endpoint.watch()
+
+    def _suspend(self) -> Generator[Any, None, None]:
+        loop = asyncio.get_running_loop()
+        endpoint = self.client.endpoint
+        endpoint.attach(loop)
+        future = loop.create_future()
+        timer = None
+        if self.deadline:
+            timer = loop.call_later(max(0.0, (self.deadline - time.monotonic_ns()) / 1e9), self._expire)
+        mailbox = endpoint.waiting_for
+        if mailbox is not None:
+            mailbox.waiting = self.uid
+        self._call(lambda _: None if future.done() else future.set_result(None), loop)
+        try:
+            yield from future
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            if mailbox is not None:
+                mailbox.waiting = 0
+            if timer is not None:
+                timer.cancel()
+
+    def _block(self, timeout: float | None) -> None:
+        endpoint = self.client.endpoint
+        if not endpoint.may_block():
+            endpoint.pump()
+            if self.kind < 0:
+                if timeout == 0:
+                    raise errors.AskTimeout(f"{self.label}: no answer yet")
+                raise RuntimeError(f"{self.label}: result() would block the event loop; in a coroutine, await it: `await ref.ask(...)`")
+            return
+        seconds, final = timeout, False
+        if self.deadline:
+            left = max(0.0, (self.deadline - time.monotonic_ns()) / 1e9)
+            final = seconds is None or left <= seconds
+            seconds = left if final else seconds
+        mailbox = endpoint.waiting_for
+        if mailbox is not None:
+            mailbox.waiting = self.uid
+        try:
+            if endpoint.wait(self, seconds):
+                return
+            cycle = self.client.cycle(self.uid)
+        finally:
+            if mailbox is not None:
+                mailbox.waiting = 0
+        if self.kind < 0 and final:
+            self._end(Kind.EXPIRED)
+            self.client.withdraw(self)
+        if self.kind < 0 or self.kind == Kind.EXPIRED:
+            raise errors.AskTimeout(f"{self.label}: no answer within {seconds:g} s{cycle}")
+
+    def _expire(self) -> None:
+        if self.kind < 0 and self.deadline and time.monotonic_ns() >= self.deadline:
+            self._end(Kind.EXPIRED)
+            self.client.withdraw(self)
+
+    def _end(self, kind: int) -> None:
+        """End it from this side; the answer that may still come fills a stand-in (its slot stays reserved until then)."""
+        table = self.client.endpoint.table
+        table[self.corr] = ReplyBase()
+        if self.kind >= 0:  # collected just before: there is nothing left to come
+            table.pop(self.corr, None)
+            return
+        self.body, self.flags, self.kind = b"", 0, int(kind)
+        if self.waitfd >= 0:
+            os.eventfd_write(self.waitfd, 1)
+        if self.cbs:
+            self.run_callbacks()
+
+    def _value(self) -> R_co:
+        got = self.got
+        if got is _MISSING:
+            body, flags = self.body, self.flags
+            assert body is not None
+            if flags & HANDLE:
+                body = self.client.fetch_blob(body)
+            got = self.got = decode(body, flags)
+            self.body = None
+        value: R_co = got
+        return value
+
+    def _error(self) -> BaseException:
+        if self.got is _MISSING:
+            self.got = self._decode_error()
+        error: BaseException = self.got
+        return error
+
+    def _decode_error(self) -> BaseException:
+        body, kind = self.body or b"", self.kind
+        if self.flags & HANDLE:
+            body = self.client.fetch_blob(body)
+        if kind == Kind.ERROR:
+            return decode_error(body, self.flags)
+        if kind == Kind.DIED:
+            return died(self.label, msgpack.unpackb(body))
+        if kind == Kind.REFUSED:
+            name, text = msgpack.unpackb(body)
+            error: BaseException = getattr(errors, name, errors.ActorsError)(text)
+            return error
+        if kind == Kind.CANCELLED:
+            return concurrent.futures.CancelledError(f"{self.label}: cancelled")
+        return errors.AskTimeout(f"{self.label}: the deadline passed before it was handled")
+
+
+def died(label: str, wire: dict[str, Any]) -> errors.ActorDied:
+    """The `ActorDied` that the guardian's word stands for."""
+    if wire.get("system"):
+        return errors.SystemDied(f"{label}: system {wire['system']!r} is gone ({wire.get('text', 'its guardian ended')})")
+    reason = ExitReason.from_wire(wire["reason"]) if wire.get("reason") else None
+    restarting = bool(wire.get("restarting"))
+    what = f"its incarnation died ({reason}); the next one answers new calls" if restarting else f"the actor has ended ({reason or 'unknown'})"
+    return errors.ActorDied(f"{label}: {what}", reason, restarting)

@@ -1,0 +1,96 @@
+"""A running supervision tree, as the program holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from .errors import ActorNotFound
+from .exits import ExitReason
+from .ref import ActorRef
+from .supervision.spec import Child, Supervisor
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .system import ActorSystem
+
+Node = tuple[dict[str, Any], Any, tuple[Any, ...]]  # what the guardian is told, factory (None: a supervisor), its arguments
+
+
+def flatten(tree: Supervisor | Child[Any]) -> list[Node]:
+    """The nodes of a tree, parents before their children, in start order."""
+    nodes: list[Node] = []
+    _flatten(tree, -1, nodes)
+    return nodes
+
+
+def _flatten(spec: Supervisor | Child[Any], under: int, nodes: list[Node]) -> None:
+    from .system import actor_options
+
+    node: dict[str, Any] = {"name": spec.name, "under": under, "policy": spec.policy.to_wire()}
+    if isinstance(spec, Child):
+        options = actor_options(spec.on_error, spec.redeliver, spec.mailbox)
+        nodes.append(({**node, "kind": "worker", "options": options}, spec.factory, spec.args))
+        return
+    mine = len(nodes)
+    nodes.append(({**node, "kind": "supervisor", "strategy": spec.strategy}, None, ()))
+    for child in spec.children:
+        _flatten(child, mine, nodes)
+
+
+class Supervised:
+    """A running supervisor: its children by name, and what can be done with them."""
+
+    def __init__(self, client: Client, name: str, uid: int, system: ActorSystem) -> None:
+        self._client, self.name, self.uid, self._system = client, name, uid, system
+
+    def __repr__(self) -> str:
+        return f"<Supervised {self._client.address(self.name)}>"
+
+    def children(self) -> dict[str, ActorRef[Any] | Supervised]:
+        """Its present children by name, in start order: references, and nested supervisors as objects like this one."""
+        known = self._system._drive(_answer(self._client.request("tree", uid=self.uid)))["children"]
+        found: dict[str, ActorRef[Any] | Supervised] = {}
+        for info in known:
+            short = info["name"].rsplit("/", 1)[-1]
+            if info["kind"] == "supervisor":
+                found[short] = Supervised(self._client, info["name"], info["uid"], self._system)
+            else:
+                found[short] = ActorRef(self._client.system, info["name"], info["uid"])
+        return found
+
+    def __getitem__(self, name: str) -> Any:
+        """A child by name. ActorNotFound, naming those that there are."""
+        children = self.children()
+        if name not in children:
+            raise ActorNotFound(f"{self.name!r} has no child {name!r}; it has: {', '.join(children) or 'none'}")
+        return children[name]
+
+    def restart(self, name: str) -> None:
+        """Replace a child's process by hand; not counted as a crash."""
+        self._client.send("restart", uid=self[name].uid)
+
+    def stop(self, name: str | None = None) -> None:
+        """Stop a child for good (None: the whole tree, children in reverse order)."""
+        self._client.send("stop", uid=self.uid if name is None else self[name].uid)
+
+    def resume(self, name: str | None = None) -> None:
+        """Start a FAILED child again (None: this supervisor), with its mail."""
+        self._client.send("resume", uid=self.uid if name is None else self[name].uid)
+
+    def add(self, child: Child[Any] | Supervisor) -> ActorRef[Any] | Supervised:
+        """Start one more child, after the others; returns when it is ready. SpawnError."""
+        before = set(self.children())
+        self._system._drive(self._add_steps(child))
+        return next(value for name, value in self.children().items() if name not in before)
+
+    def _add_steps(self, child: Child[Any] | Supervisor) -> Generator[Any, Any, Any]:
+        return (yield from self._system._request_steps(self.uid, flatten(child)))
+
+    def wait(self, timeout: float | None = None) -> ExitReason:
+        """Block until the whole tree has ended (or FAILED): why."""
+        return ExitReason.from_wire(self._client.request("wait", uid=self.uid).result(timeout))
+
+
+def _answer(reply: Any) -> Generator[Any, Any, Any]:
+    return (yield reply)

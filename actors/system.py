@@ -1,0 +1,423 @@
+"""`ActorSystem`: where a program starts, reaches and stops its actors.
+
+Rule: this class only composes: the guardian (a process of its own) decides and remembers, the client talks to it, references carry the messages. Blocking
+and async methods are the same steps (`_steps`), driven by `.result()` or by `await`.
+
+Leaving `with` normally handles what was accepted; leaving it by an exception applies the shutdown times; Ctrl-C while it closes goes one step further each
+time: drain, stop, kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import itertools
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, overload
+
+import msgpack
+
+from . import wire
+from .address import check_name, check_system, parse_address
+from .client import Client, clients
+from .errors import ActorNotFound, ActorsError, ModuleUnavailable, SpawnError, SpecError
+from .guardian.entry import socket_name
+from .log import LEVELS, emit
+from .mailbox import MailboxOptions
+from .message import ROOT, Kind
+from .reader import ProgramEndpoint, Reader
+from .ref import ActorRef
+from .reports import DeadLetter, Event, dead_letter_from_wire, event_from_wire
+from .shipping import ship
+from .stream import Stream
+from .supervision import Backoff, Policy, Restart
+from .supervision.spec import Child, Supervisor
+from .transports._ring import Ring
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from .actor import Actor
+    from .supervised import Supervised
+
+A = TypeVar("A", bound="Actor")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+How = Literal["drain", "stop", "kill"]
+GUARDIAN = "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from actors.guardian.entry import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+_numbers = itertools.count(1)
+_by_value: set[str] = set()  # modules that actor processes can't import
+_FORKS = ("sibling", "double")
+
+
+class ActorSystem:
+    """A system of actors: started when it is made, stopped by `close` or at the end of `with` (also `async with`).
+
+    name: unique a user and machine; None gives one of its own.
+    ask_timeout: seconds that an ask waits when it has no deadline of its own; None: as long as its callee lives.
+    preload: modules that the process from which actors are forked imports at once.
+    log_level: which log lines of actors come through ("debug" … "critical").
+
+    Raises `SpecError` for a bad option, `ActorsError` when a system of that name runs already.
+    """
+
+    def __init__(
+        self, name: str | None = None, *, ask_timeout: float | None = None, preload: Iterable[str] = (), log_level: str = "info",
+    ) -> None:  # fmt: skip
+        if log_level not in LEVELS:
+            raise SpecError(f"log_level {log_level!r}: use one of {', '.join(LEVELS)}")
+        if ask_timeout is not None and not ask_timeout > 0:
+            raise SpecError(f"ask_timeout {ask_timeout!r}: give seconds, or None")
+        self.name = check_system(name if name is not None else f"system-{os.getpid()}-{next(_numbers)}")
+        mine, theirs = wire.pair()
+        path = [entry if entry else os.getcwd() for entry in sys.path]
+        code = [sys.executable, "-E", "-S", "-c", GUARDIAN, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
+        with theirs:
+            self._process: subprocess.Popen[bytes] | None = subprocess.Popen(code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        fork = os.environ.get("ACTORS_FORK", _FORKS[0])
+        config = {
+            "system": self.name, "path": path, "path_json": json.dumps(path), "log_level": log_level, "ask_timeout": ask_timeout,
+            "preload": list(preload), "fork": fork if fork in _FORKS else _FORKS[0],
+        }  # fmt: skip
+        wire.send(mine, config)
+        self._setting: dict[str, Any] = {"cwd": os.getcwd(), "environ": dict(os.environ), "path": path}
+        self._connect(mine, LEVELS[log_level], ask_timeout)
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    def _connect(self, sock: socket.socket, level: int, ask_timeout: float | None) -> None:
+        welcome, fds = wire.recv(sock)
+        if welcome is None or welcome["op"] != "welcome":
+            sock.close()
+            if self._process is not None:
+                self._process.wait()
+            other = f" (its guardian is process {welcome['pid']})" if welcome and welcome.get("pid") else ""
+            raise ActorsError(
+                f"system {self.name!r} runs already{other}; attach to it, or choose another name"
+                if welcome is not None
+                else f"system {self.name!r}: its guardian did not start (see stderr)"
+            )
+        self._pid, self.guardian_pid, self._level = os.getpid(), int(welcome["pid"]), level
+        replies, control, bell, door = fds
+        endpoint = ProgramEndpoint(welcome["endpoint"], Ring(replies, -1), bell, Ring(control, -1), door)
+        os.close(replies)
+        os.close(control)
+        stale = clients.get(self.name)
+        if stale is not None and stale.gone is not None:  # inherited by fork: references that were inherited find the way again
+            self._client = stale
+            stale.rejoin(sock, endpoint)
+        else:
+            self._client = Client(self.name, sock, endpoint, self.name)
+        self._client.ask_timeout = ask_timeout
+        self._client.handlers[int(Kind.LOG)] = lambda body, _sender, _corr: emit(body, self._level)
+        self._streams: list[Stream[Any]] = []
+        self._reader = Reader(self._client, endpoint)
+        self._reader.start()
+
+    @classmethod
+    def attach(cls, name: str, *, ask_timeout: float | None = None) -> ActorSystem:
+        """Join a running system of the same user from another program. ActorNotFound: no system of that name runs."""
+        self = cls.__new__(cls)
+        self.name, self._process = check_system(name), None
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock.connect(socket_name(name))
+        except OSError as error:
+            sock.close()
+            raise ActorNotFound(f"no system {name!r} of this user runs on this machine ({error.strerror})") from None
+        self._setting = {"cwd": os.getcwd(), "environ": {}, "path": []}
+        self._connect(sock, LEVELS["info"], ask_timeout)
+        return self
+
+    @classmethod
+    def _inside(cls, client: Client) -> ActorSystem:
+        """The system as its own actors see it."""
+        self = cls.__new__(cls)
+        self.name, self._process, self._client, self._pid = client.system, None, client, os.getpid()
+        self._setting = {"cwd": os.getcwd(), "environ": {}, "path": []}
+        self._streams = []
+        self._reader = None  # type: ignore[assignment]
+        return self
+
+    def __repr__(self) -> str:
+        return f"<ActorSystem {self.name!r}{' closed' if self._client.gone else ''}>"
+
+    # --- starting
+
+    def spawn(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        restart: Restart = "transient",
+        shutdown: float = 5.0,
+        start_timeout: float = 30.0,
+        max_restarts: int | None = None,
+        within: float = 5.0,
+        backoff: Backoff | None = None,
+        on_error: Literal["crash", "continue"] = "crash",
+        redeliver: int = 0,
+        mailbox: MailboxOptions | None = None,
+    ) -> ActorRef[A]:
+        """Start an actor in a process of its own and return its reference once `on_start` has returned.
+
+        factory: an Actor class, or anything that makes one; it and `args` are sent to the new process (`functools.partial` carries keywords).
+        restart: "permanent", "transient" (after an abnormal exit) or "temporary". A crashed actor is restarted for ever, with `backoff`, unless
+        `max_restarts` within `within` seconds says otherwise; past it, it has FAILED. shutdown: seconds between the request to stop and SIGTERM.
+        on_error: whether an exception in a tell or timer ends the process. redeliver: process deaths after which a message in hand is handled again.
+
+        Raises `SpawnError` with the child's traceback when the constructor or `on_start` fails; `CodecError` when factory or args can't be sent.
+        """
+        policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), start_timeout)
+        options = actor_options(on_error, redeliver, mailbox)
+        return self._drive(self._spawn_steps(ROOT, "", factory, args, name, policy, options))  # type: ignore[no-any-return]
+
+    async def spawn_async(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Any) -> ActorRef[A]:
+        """`spawn` for coroutines; same options and errors."""
+        steps = self._spawn_steps(ROOT, "", factory, args, *split_options(options))
+        return await self._drive_async(steps)  # type: ignore[no-any-return]
+
+    def _spawn_below(self, uid: int, prefix: str, factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return self._drive(self._spawn_steps(uid, prefix, factory, args, *split_options(options)))
+
+    def start(self, tree: Supervisor | Child[Any]) -> Supervised:
+        """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are stopped again."""
+        return self._drive(self._start_steps(tree))  # type: ignore[no-any-return]
+
+    async def start_async(self, tree: Supervisor | Child[Any]) -> Supervised:
+        """`start` for coroutines."""
+        return await self._drive_async(self._start_steps(tree))  # type: ignore[no-any-return]
+
+    def _spawn_steps(
+        self, parent: int, prefix: str, factory: Any, args: tuple[Any, ...], name: str | None, policy: Policy, options: dict[str, Any],
+    ) -> Generator[Any, Any, ActorRef[Any]]:  # fmt: skip
+        if name is not None:
+            check_name(name)
+        node = {"name": name, "base": base_name(factory), "under": -1, "kind": "worker", "policy": policy.to_wire(), "options": options}
+        answer = yield from self._request_steps(parent, [(node, factory, args)])
+        return ActorRef(self.name, answer["name"], answer["uid"])
+
+    def _start_steps(self, tree: Supervisor | Child[Any], parent: int = ROOT) -> Generator[Any, Any, Supervised]:
+        from .supervised import Supervised, flatten
+
+        nodes = flatten(tree)
+        answer = yield from self._request_steps(parent, nodes)
+        return Supervised(self._client, answer["name"], answer["uid"], self)
+
+    def _request_steps(self, parent: int, nodes: list[tuple[dict[str, Any], Any, tuple[Any, ...]]]) -> Generator[Any, Any, dict[str, Any]]:
+        while True:
+            sent = [node if factory is None else self._shipped(node, factory, args) for node, factory, args in nodes]
+            try:
+                answer = yield self._client.request("spawn", parent=parent, nodes=sent)
+                return answer  # type: ignore[no-any-return]
+            except ModuleUnavailable as error:
+                module = str(error)
+                if module in _by_value or module not in sys.modules:
+                    raise SpawnError(f"actor processes can't import module {module!r}; is it installed, or on sys.path?") from None
+                _by_value.add(module)  # ship what is of it by value from now on
+
+    def _shipped(self, node: dict[str, Any], factory: Any, args: tuple[Any, ...]) -> dict[str, Any]:
+        shipment = ship(factory, args, by_value=frozenset(_by_value))
+        return {**node, "payload": shipment.payload, "modules": list(shipment.modules), "setting": self._surroundings()}
+
+    def _surroundings(self) -> dict[str, Any]:
+        """How this process differs from what the zygote was started with."""
+        was = self._setting
+        now = dict(os.environ)
+        changed = {key: value for key, value in now.items() if was["environ"].get(key) != value}
+        changed.update({key: None for key in was["environ"] if key not in now})
+        path = [entry if entry else os.getcwd() for entry in sys.path]
+        return {"cwd": os.getcwd(), "environ": changed, "path": [entry for entry in path if entry not in was["path"]]}
+
+    # --- finding
+
+    @overload
+    def lookup(self, name: str, cls: Callable[..., A], /) -> ActorRef[A]: ...
+    @overload
+    def lookup(self, name: str, /) -> ActorRef[Any]: ...
+    def lookup(self, name: str, cls: Any = None, /) -> ActorRef[Any]:
+        """The reference of a running actor by name or address; `cls` gives it its type. ActorNotFound, naming those that run."""
+        return self._drive(self._lookup_steps(name))  # type: ignore[no-any-return]
+
+    async def lookup_async(self, name: str, cls: Callable[..., A] | None = None, /) -> ActorRef[A]:
+        """`lookup` for coroutines."""
+        return await self._drive_async(self._lookup_steps(name))  # type: ignore[no-any-return]
+
+    def _lookup_steps(self, name: str) -> Generator[Any, Any, ActorRef[Any]]:
+        node, bare = parse_address(name)
+        if node not in (None, self.name):
+            raise ActorNotFound(f"{name}: this is system {self.name!r}, which has no connection to node {node!r}")
+        answer = yield self._client.request("lookup", name=bare)
+        return ActorRef(self.name, answer["name"], answer["uid"])
+
+    def tree(self) -> dict[str, Any]:
+        """The supervision tree as data: {system, pid, children: [{name, address, uid, kind, pid, status, incarnation, restarts, mailbox, …}]}."""
+        return self._drive(_one(self._client.request("tree")))  # type: ignore[no-any-return]
+
+    # --- hearing
+
+    def events(self) -> Stream[Event]:
+        """Everything that happens to actors from now on (started, crashed, restarted, stopped, failed, escalated), for `for` and `async for`."""
+        return self._stream("events", Kind.EVENT, event_from_wire)
+
+    def dead_letters(self) -> Stream[DeadLetter]:
+        """Messages that nobody will handle, from now on, for `for` and `async for`."""
+        return self._stream("dead_letters", Kind.DEAD, dead_letter_from_wire)
+
+    def _stream(self, what: str, kind: Kind, read: Callable[[Client, Any], T]) -> Stream[T]:
+        mine = [stream for stream in self._streams if getattr(stream, "what", None) == what]
+        stream: Stream[T] = Stream(lambda closed: self._end_stream(what, closed))
+        stream.what = what  # type: ignore[attr-defined]
+        self._streams.append(stream)
+
+        def hear(body: bytes, _sender: int, _corr: int) -> None:
+            item = read(self._client, msgpack.unpackb(body, strict_map_key=False))
+            for each in [each for each in self._streams if getattr(each, "what", None) == what]:
+                each.put(item)
+
+        self._client.handlers[int(kind)] = hear
+        if not mine:
+            self._drive(_one(self._client.request("subscribe", what=what, on=True)))
+        return stream
+
+    def _end_stream(self, what: str, stream: Stream[Any]) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+        if self._client.gone is None and not any(getattr(each, "what", None) == what for each in self._streams):
+            self._client.send("subscribe", what=what, on=False)
+
+    # --- leaving
+
+    def close(self, how: How = "drain") -> None:
+        """Stop every actor in reverse order and end the system. Calling it again is harmless.
+
+        how: "drain" handles all that was accepted, however long that takes; "stop" applies the shutdown times; "kill" does not ask. Ctrl-C meanwhile
+        goes on with the next of these, and is raised when all is done.
+        """
+        if self._pid != os.getpid():  # a forked child leaves the program's system alone
+            return
+        if self._reader is None:
+            raise ActorsError("an actor can't close the system that it lives in; use self.stop()")
+        interrupted: KeyboardInterrupt | None = None
+        if self._process is not None and self._process.poll() is None:
+            steps: dict[str, How] = {"drain": "stop", "stop": "kill", "kill": "kill"}
+            while True:
+                try:
+                    self._ask_to_end(how)
+                    self._process.wait()
+                    break
+                except KeyboardInterrupt as error:
+                    interrupted, how = error, steps[how]
+        self._let_go()
+        if interrupted is not None:
+            raise interrupted
+
+    def _ask_to_end(self, how: How) -> None:
+        try:
+            self._client.send("close", how=how)
+        except ActorsError:  # the guardian is gone already
+            return
+
+    def _let_go(self) -> None:
+        if self._process is not None:
+            self._process.wait()
+        self._reader.stop()
+        for stream in list(self._streams):
+            stream.close()
+        self._client.lose("it was closed")
+        self._client.close()
+        endpoint = self._client.endpoint
+        if isinstance(endpoint, ProgramEndpoint) and not endpoint.closed:
+            endpoint.close()
+
+    async def aclose(self, how: How = "drain") -> None:
+        """`close` for coroutines."""
+        await asyncio.to_thread(self.close, how)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close("drain" if kind is None else "stop")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.aclose("drain" if kind is None else "stop")
+
+    # --- driving
+
+    def _drive(self, steps: Generator[Any, Any, T]) -> T:
+        """Run steps that yield replies, blocking for each."""
+        try:
+            reply = next(steps)
+            while True:
+                try:
+                    answer = reply.result()
+                except Exception as error:
+                    reply = steps.throw(error)
+                else:
+                    reply = steps.send(answer)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+
+    async def _drive_async(self, steps: Generator[Any, Any, T]) -> T:
+        try:
+            reply = next(steps)
+            while True:
+                try:
+                    answer = await reply
+                except Exception as error:
+                    reply = steps.throw(error)
+                else:
+                    reply = steps.send(answer)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+
+
+def _one(reply: Any) -> Generator[Any, Any, Any]:
+    return (yield reply)
+
+
+def actor_options(on_error: str, redeliver: int, mailbox: MailboxOptions | None) -> dict[str, Any]:
+    """What the guardian must know of an actor besides its policy. SpecError."""
+    if on_error not in ("crash", "continue"):
+        raise SpecError(f"on_error is {on_error!r}: use 'crash' or 'continue'")
+    if not isinstance(redeliver, int) or redeliver < 0:
+        raise SpecError(f"redeliver is {redeliver!r}: give a number of process deaths, 0 or more")
+    return {"on_error": on_error, "redeliver": redeliver, "mailbox": (mailbox or MailboxOptions()).to_wire()}
+
+
+def split_options(options: dict[str, Any]) -> tuple[str | None, Policy, dict[str, Any]]:
+    """(name, policy, actor options) of spawn's keywords. TypeError for unknown ones."""
+    options = dict(options)
+    name = options.pop("name", None)
+    actor = actor_options(options.pop("on_error", "crash"), options.pop("redeliver", 0), options.pop("mailbox", None))
+    policy = Policy(**{"restart": "transient", "backoff": Backoff(), **options})
+    return name, policy, actor
+
+
+def base_name(factory: Any) -> str:
+    """What an actor without a name is called: `parser-1` for class Parser."""
+    while hasattr(factory, "func"):  # functools.partial
+        factory = factory.func
+    name = getattr(factory, "__name__", None) or type(factory).__name__
+    return re.sub(r"[^A-Za-z0-9_.\-]", "", name).lower() or "actor"
+
+
+def _close_at_exit(reference: weakref.ref[ActorSystem]) -> None:
+    system = reference()
+    if system is not None and system._client.gone is None:
+        system.close("stop")

@@ -1,0 +1,88 @@
+"""The guardian's conversation: msgpack maps over SOCK_SEQPACKET unix sockets, with descriptors beside them.
+
+Rule: one packet, one message, whole or not at all. A message too large for a packet (they end near 200 kB) travels in a memfd whose
+descriptor comes last. Both ends survive the other's death: end of file and ECONNRESET (unread requests of a killed peer) both read as
+`None`. Rejected: a stream with length prefixes (partial reads to keep), JSON (no bytes), pickle (the guardian runs nobody's code).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import msgpack
+
+PACKET = 100_000  # bytes; larger messages go by memfd
+MOST_FDS = 12
+
+Message = dict[str, Any]
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+
+
+def pack(message: Message) -> tuple[bytes, int]:
+    """(packet, descriptor): the descriptor is -1, or a memfd that the caller sends last and closes."""
+    body: bytes = msgpack.packb(message)
+    if len(body) <= PACKET:
+        return body, -1
+    fd = store(body)
+    return msgpack.packb({"@": len(body)}), fd
+
+
+def store(body: bytes | memoryview) -> int:
+    """A memfd that holds these bytes."""
+    fd = os.memfd_create("actors:blob", os.MFD_CLOEXEC)
+    view = memoryview(body).cast("B")
+    while view:
+        view = view[os.write(fd, view) :]
+    return fd
+
+
+def fetch(fd: int) -> bytes:
+    """The bytes that `store` put into this memfd. The descriptor stays open."""
+    size, parts, at = os.fstat(fd).st_size, [], 0
+    while at < size:
+        parts.append(os.pread(fd, min(size - at, 1 << 28), at))
+        if not parts[-1]:
+            break
+        at += len(parts[-1])
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def send(sock: socket.socket, message: Message, fds: Iterable[int] = (), flags: int = 0) -> None:
+    """Send one message. BrokenPipeError or ConnectionResetError: the peer is gone; BlockingIOError: no room (non-blocking)."""
+    body, big = pack(message)
+    try:
+        send_packet(sock, body, [*fds] if big < 0 else [*fds, big], flags)
+    finally:
+        if big >= 0:
+            os.close(big)
+
+
+def send_packet(sock: socket.socket, body: bytes, fds: list[int], flags: int = 0) -> None:
+    if fds:
+        socket.send_fds(sock, [body], fds, flags | socket.MSG_NOSIGNAL)
+    else:
+        sock.send(body, flags | socket.MSG_NOSIGNAL)
+
+
+def recv(sock: socket.socket, flags: int = 0) -> tuple[Message | None, list[int]]:
+    """(message, descriptors); (None, []) when the peer is gone. BlockingIOError: nothing there (MSG_DONTWAIT)."""
+    try:
+        body, fds, _, _ = socket.recv_fds(sock, PACKET * 2, MOST_FDS, flags | socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None, []
+    if not body:
+        return None, []
+    message: Message = msgpack.unpackb(body, strict_map_key=False)
+    if "@" in message:
+        big = fds.pop()
+        try:
+            message = msgpack.unpackb(fetch(big), strict_map_key=False)
+        finally:
+            os.close(big)
+    return message, list(fds)

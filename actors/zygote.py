@@ -1,0 +1,128 @@
+"""The zygote: a process that has imported everything once and forks actors on demand.
+
+Rule: single-threaded, does nothing but fork. It takes requests from the guardian one by one; its death disturbs no actor and loses no spawn (the
+guardian starts another and sends again what was not born).
+
+Imports of user modules happen in a candidate: a fork that imports, and takes the zygote's place when that went well, so an import that fails, hangs or
+crashes harms nobody. After its imports each candidate makes one throw-away fork: libraries that hold threads (OpenBLAS in NumPy) let go of them in their
+at-fork handlers, which `sibling` does not run.
+
+Two ways to fork, one contract (`FORKS`): `sibling` (clone3 with CLONE_PARENT: the guardian is the parent at once) and `double` (fork twice, the
+guardian adopts the orphan; no glibc internals, 1-3 ms slower). `ACTORS_FORK=double` chooses the second.
+
+Run as: python -c "from actors.zygote import main; main(fd, guardian_pid)".
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from . import process, wire
+from .loop import exit_now
+from .process import PR_SET_PDEATHSIG
+from .transports._ring import prctl, sibling
+
+
+def fork_sibling() -> tuple[int, int]:
+    return sibling(), 0
+
+
+def fork_double() -> tuple[int, int]:
+    middle = os.fork()
+    if middle:
+        os.waitpid(middle, 0)
+        return middle, 0
+    me = os.getpid()
+    if os.fork():
+        os._exit(0)
+    return 0, me
+
+
+# (0, pid of the middle process or 0) in the child, (not 0, 0) in the zygote
+FORKS: dict[str, Callable[[], tuple[int, int]]] = {"sibling": fork_sibling, "double": fork_double}
+
+
+def main(fd: int, guardian: int, how: str = "sibling") -> NoReturn:
+    """The first zygote, freshly exec'd."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != guardian:
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import setproctitle
+
+    setproctitle.setproctitle(f"actors: {os.environ.get('ACTORS_SYSTEM', '')} zygote")
+    _serve(socket.socket(fileno=fd), guardian, how, [])
+
+
+def _serve(sock: socket.socket, guardian: int, how: str, modules: list[str]) -> NoReturn:
+    gc.collect()
+    gc.freeze()
+    wire.send(sock, {"op": "zygote", "pid": os.getpid(), "modules": modules, "threads": len(os.listdir("/proc/self/task"))})
+    if not modules:
+        _import_when_idle(sock)
+    while True:
+        message, fds = wire.recv(sock)
+        if message is None:
+            os._exit(0)
+        try:
+            child, middle = FORKS[how]()
+        except OSError as error:  # no process to be had (RLIMIT_NPROC, memory): the guardian reports it
+            wire.send(sock, {"op": "unborn", "uid": message.get("uid"), "attempt": message.get("attempt"), "error": str(error)})
+            child, middle = -1, 0
+        if child == 0:
+            sock.close()
+            if message["op"] == "birth":
+                process.live(message, fds, guardian, middle)
+            _candidate(message, fds[0], guardian, middle, how)
+        for fd in fds:
+            os.close(fd)
+
+
+def _candidate(message: wire.Message, fd: int, guardian: int, middle: int, how: str) -> NoReturn:
+    """Import what is asked for and take the zygote's place, or say why not."""
+    sock = socket.socket(fileno=fd)
+    try:
+        process._become_mortal(guardian, middle)
+        sys.path.extend(entry for entry in message["path"] if entry not in sys.path)
+        for name in message["modules"]:
+            _import(name)
+        _let_go_of_threads()
+    except BaseException as error:
+        wire.send(sock, {"op": "unfit", "module": getattr(error, "module", ""), "error": traceback.format_exc()})
+        exit_now(1)
+    _serve(sock, guardian, how, message["modules"])
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        error.module = name  # type: ignore[attr-defined]
+        raise
+
+
+def _let_go_of_threads() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _import_when_idle(sock: socket.socket) -> None:
+    """structlog takes 60 ms to import: not before the first actor, unless there is time."""
+    import select
+
+    if not select.select([sock], [], [], 0.05)[0]:
+        import structlog
+
+        assert structlog
+        gc.collect()
+        gc.freeze()
