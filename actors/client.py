@@ -76,7 +76,7 @@ class Client:
 
     def request(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> Reply[Any]:
         """Ask the guardian; the answer is plain data."""
-        reply = self._reply(0, f"system {self.system!r}: {op}", 0)
+        reply = self._new_reply(0, f"system {self.system!r}: {op}", 0)
         try:
             self._send({"op": op, "corr": reply.corr, **fields}, fds)
         except BaseException:
@@ -131,14 +131,11 @@ class Client:
     def ask(self, uid: int, name: str, method: str, body: bytes, flags: int, timeout: float | None) -> Reply[Any]:
         """Push a call and return its pending answer; an actor that has ended answers `ActorDied` at once."""
         endpoint = self.endpoint
-        reply: Reply[Any] = Reply()
-        reply.client, reply.uid, reply.got, reply.position = self, uid, _MISSING, NEVER
-        reply.label = method if method.startswith("actor://") else f"{name}.{method}"
-        reply.deadline = deadline = 0 if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
-        reply.corr = corr = next(endpoint.ids)
         if len(endpoint.table) >= endpoint.limit and not endpoint.make_room(None if timeout is None else time.monotonic() + timeout):
             raise MailboxFull(f"{self.address(name)}: {endpoint.limit} asks of this process are still open; await some answers first")
-        endpoint.table[corr] = reply
+        deadline = 0 if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
+        reply = self._new_reply(uid, (name, method), deadline)
+        corr = reply.corr
         try:
             port = self.ports.get(uid) or self.map(uid, name)
             if len(body) > 65536 and len(body) > port.capacity // 4:
@@ -199,6 +196,15 @@ class Client:
         raise MailboxFull(
             f"{where}: its mailbox ({port.capacity} bytes) is full{waited}; use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
         )
+
+    def _new_reply(self, uid: int, label: str | tuple[str, str], deadline: int) -> Reply[Any]:
+        """A pending reply, in the table."""
+        reply: Reply[Any] = Reply()
+        reply.client, reply.uid, reply.label, reply.deadline = self, uid, label, deadline
+        reply.got, reply.position = _MISSING, NEVER
+        reply.corr = corr = next(self.endpoint.ids)
+        self.endpoint.table[corr] = reply
+        return reply
 
     def withdraw(self, reply: Reply[Any]) -> None:
         """A call was given up: drop it from the mailbox, or tell its callee."""

@@ -47,14 +47,19 @@ class Reply(ReplyBase, Generic[R_co]):
     client: Client
     corr: int
     uid: int  # whom was asked; 0: the guardian
-    label: str  # what was asked, for errors
+    label: str | tuple[str, str]  # what was asked, for errors: (actor, method), or a sentence
     position: int
     deadline: int  # CLOCK_MONOTONIC ns, 0: none
     got: Any
 
     def __repr__(self) -> str:
         state = "pending" if self.kind < 0 else Kind(self.kind).name.lower()
-        return f"<Reply {self.label} {state}>"
+        return f"<Reply {self._what} {state}>"
+
+    @property
+    def _what(self) -> str:
+        label = self.label
+        return label if isinstance(label, str) else f"{self.client.address(label[0])}: {label[1]}"
 
     # --- looking
 
@@ -197,8 +202,8 @@ class Reply(ReplyBase, Generic[R_co]):
             endpoint.pump()
             if self.kind < 0:
                 if timeout == 0:
-                    raise errors.AskTimeout(f"{self.label}: no answer yet")
-                raise RuntimeError(f"{self.label}: result() would block the event loop; in a coroutine, await it: `await ref.ask(...)`")
+                    raise errors.AskTimeout(f"{self._what}: no answer yet")
+                raise RuntimeError(f"{self._what}: result() would block the event loop; in a coroutine, await it: `await ref.ask(...)`")
             return
         seconds, final = timeout, False
         if self.deadline:
@@ -219,7 +224,7 @@ class Reply(ReplyBase, Generic[R_co]):
             self._end(Kind.EXPIRED)
             self.client.withdraw(self)
         if self.kind < 0 or self.kind == Kind.EXPIRED:
-            raise errors.AskTimeout(f"{self.label}: no answer within {seconds:g} s{cycle}")
+            raise errors.AskTimeout(f"{self._what}: no answer within {seconds:g} s{cycle}")
 
     def _expire(self) -> None:
         if self.kind < 0 and self.deadline and time.monotonic_ns() >= self.deadline:
@@ -264,14 +269,14 @@ class Reply(ReplyBase, Generic[R_co]):
         if kind == Kind.ERROR:
             return decode_error(body, self.flags)
         if kind == Kind.DIED:
-            return died(self.label, msgpack.unpackb(body))
+            return died(self._what, msgpack.unpackb(body))
         if kind == Kind.REFUSED:
             name, text = msgpack.unpackb(body)
             error: BaseException = getattr(errors, name, errors.ActorsError)(text)
             return error
         if kind == Kind.CANCELLED:
-            return concurrent.futures.CancelledError(f"{self.label}: cancelled")
-        return errors.AskTimeout(f"{self.label}: the deadline passed before it was handled")
+            return concurrent.futures.CancelledError(f"{self._what}: cancelled")
+        return errors.AskTimeout(f"{self._what}: the deadline passed before it was handled")
 
 
 def died(label: str, wire: dict[str, Any]) -> errors.ActorDied:

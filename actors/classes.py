@@ -1,0 +1,223 @@
+"""Classes of the program inside messages: dataclasses, named tuples and enums, by reference and fields.
+
+Rule: an instance goes by fields only if those are all there is to it, because it is rebuilt without running
+`__init__`, `__new__` or `__post_init__`: the class must leave pickling alone, inherit from no builtin, and hold no
+attribute that is not a field. Anything else goes by pickle. Its class goes as "module:qualname" and must be found
+there, on both sides; classes of `__main__`, of functions and of modules registered with
+`cloudpickle.register_pickle_by_value` are not, so they go by pickle, too, with their code.
+
+Fields travel with their names: a receiver with one field more or less than the sender, on another node during an
+upgrade, says so instead of shifting values. Rejected: calling the constructor, which repeats its side effects and
+can't set `init=False` fields.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import enum
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from cloudpickle.cloudpickle import list_registry_pickle_by_value  # type: ignore[import-untyped]
+
+from . import extensions
+from .extensions import ByPickle, Extension, Restore
+
+DATACLASS: Final = 20
+NAMED_TUPLE: Final = 21
+ENUM: Final = 22
+
+Take = Callable[[Any], Any]  # an instance's state
+Give = Callable[[Any], Any]  # the instance of a state
+
+_MISSING: Final = object()
+
+
+class _Way(NamedTuple):
+    """How the instances of one class go."""
+
+    extension: Extension
+    give: Give
+
+
+_ways: dict[type, _Way] = {}
+_by_name: dict[str, _Way] = {}
+
+
+def find(kind: type) -> Extension | None:
+    """The extension of a class of the program, or None if its instances go by pickle."""
+    way = _ways.get(kind) or _describe(kind)
+    if way is None or by_value(kind.__module__):
+        return None
+    return way.extension
+
+
+def by_value(module: str) -> bool:
+    """Whether the module, or a package above it, is registered to be pickled by value: receivers can't import it."""
+    registered = list_registry_pickle_by_value()
+    return bool(registered) and any(module == name or module.startswith(name + ".") for name in registered)
+
+
+def _describe(kind: type) -> _Way | None:
+    for code, describe in ((ENUM, _enum), (NAMED_TUPLE, _named_tuple), (DATACLASS, _dataclass)):
+        if (found := describe(kind)) is not None and (name := reference(kind)) is not None:
+            take, give = found
+            way = _ways[kind] = _Way(Extension(code, functools.partial(_out, name, take), False), give)
+            return way
+    return None
+
+
+def _out(name: str, take: Take, value: Any) -> list[Any]:
+    return [name, take(value)]
+
+
+def reference(kind: type) -> str | None:
+    """ "module:qualname" if the class is really found there."""
+    module = kind.__module__
+    if module == "__main__":
+        return None
+    try:
+        held = _resolve(sys.modules[module], kind.__qualname__)
+    except (KeyError, AttributeError):
+        return None
+    return f"{module}:{kind.__qualname__}" if held is kind else None
+
+
+def _resolve(module: Any, qualname: str) -> Any:
+    return functools.reduce(getattr, qualname.split("."), module)
+
+
+def _restore(code: int, packed: Any) -> Any:
+    name, state = packed
+    way = _by_name.get(name) or _load(name)
+    if way.extension.code != code:
+        raise ValueError(f"{name} is not what the message says it is")
+    return way.give(state)
+
+
+def _load(name: str) -> _Way:
+    module, _, qualname = name.partition(":")
+    if module == "__main__":
+        raise ValueError(f"{name}: a program's own classes can't be named")
+    try:
+        kind = _resolve(importlib.import_module(module), qualname)
+    except SystemExit as error:  # a script that was named as if it were a module
+        raise ImportError(f"{module} is a script") from error
+    way = (_ways.get(kind) or _describe(kind)) if isinstance(kind, type) else None
+    if way is None:
+        raise ValueError(f"{name} is no dataclass, named tuple or enum")
+    _by_name[name] = way
+    return way
+
+
+# --- the three kinds
+
+
+def _enum(kind: type) -> tuple[Take, Give] | None:
+    """Members by name; combinations of flags, which have none of their own, by value."""
+    if not issubclass(kind, enum.Enum):
+        return None
+
+    def take(member: enum.Enum) -> Any:
+        if kind.__members__.get(member.name) is member:
+            return member.name
+        if isinstance(member, enum.Flag) and type(member.value) is int:
+            return member.value
+        raise ByPickle
+
+    return take, lambda state: kind[state] if type(state) is str else kind(state)
+
+
+def _named_tuple(kind: type) -> tuple[Take, Give] | None:
+    fields = kind.__dict__.get("_fields")
+    plain = issubclass(kind, tuple) and kind.__bases__[0] is tuple and kind.__dictoffset__ == 0
+    if not plain or not isinstance(fields, tuple) or not _pickles_by_default(kind):
+        return None
+    count = len(fields)
+
+    def give(state: Any) -> Any:
+        if type(state) is not list or len(state) != count:
+            raise ValueError(f"{kind.__qualname__} has other fields here: {', '.join(fields)}")
+        return tuple.__new__(kind, state)
+
+    return list, give
+
+
+def _dataclass(kind: type) -> tuple[Take, Give] | None:
+    if "__dataclass_fields__" not in kind.__dict__ or not _pickles_by_default(kind):
+        return None
+    if not all(
+        _inherits(kind, name) for name in ("__new__", "__getattribute__", "__getnewargs__", "__getnewargs_ex__")
+    ):
+        return None
+    names = frozenset(field.name for field in dataclasses.fields(kind))
+    slots = _slots(kind)
+    if kind.__dictoffset__ and not slots:
+        return _with_dict(kind, names)
+    if not kind.__dictoffset__ and slots == names and not hasattr(kind, "__getattr__"):
+        return _with_slots(kind, names)
+    return None
+
+
+def _with_dict(kind: type, names: frozenset[str]) -> tuple[Take, Give]:
+    def take(value: Any) -> dict[str, Any]:
+        state: dict[str, Any] = value.__dict__
+        if not state.keys() <= names:
+            raise ByPickle
+        return state
+
+    def give(state: Any) -> Any:
+        _check(kind, state, names)
+        value: Any = object.__new__(kind)
+        value.__dict__.update(state)
+        return value
+
+    return take, give
+
+
+def _with_slots(kind: type, names: frozenset[str]) -> tuple[Take, Give]:
+    def take(value: Any) -> dict[str, Any]:
+        pairs = ((name, getattr(value, name, _MISSING)) for name in names)
+        return {name: part for name, part in pairs if part is not _MISSING}
+
+    def give(state: Any) -> Any:
+        _check(kind, state, names)
+        value: Any = object.__new__(kind)
+        for name, part in state.items():
+            object.__setattr__(value, name, part)  # frozen ones, too
+        return value
+
+    return take, give
+
+
+def _check(kind: type, state: Any, names: frozenset[str]) -> None:
+    if type(state) is not dict or not state.keys() <= names:
+        raise ValueError(f"{kind.__qualname__} has other fields here: {', '.join(sorted(names))}")
+
+
+def _slots(kind: type) -> frozenset[str]:
+    found: set[str] = set()
+    for base in kind.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        found.update((slots,) if isinstance(slots, str) else slots)
+    return frozenset(found - {"__weakref__"})
+
+
+def _pickles_by_default(kind: type) -> bool:
+    hooks = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+    return kind not in copyreg.dispatch_table and all(_inherits(kind, name) for name in hooks)
+
+
+def _inherits(kind: type, name: str) -> bool:
+    """Whether the method is object's, or none, or what @dataclass(slots=True, frozen=True) adds."""
+    method = getattr(kind, name, None)
+    return method is getattr(object, name, None) or getattr(method, "__module__", None) == "dataclasses"
+
+
+for _code in (DATACLASS, NAMED_TUPLE, ENUM):
+    extensions.BY_CODE[_code] = Restore(functools.partial(_restore, _code), False)
+extensions.FINDERS.append(find)

@@ -1,0 +1,183 @@
+"""Messages as bytes: what arrives equals what was sent, type and value.
+
+Rule: a value is packed in the caller's frame, completely, so that it may change afterwards, and an unsendable one
+raises `CodecError` there. Three ways, in this order:
+
+1. plain values (None, bool, int, float, str, bytes, list, dict, nothing derived from them) by msgpack, as it is;
+2. tuples, sets, times, dataclasses, arrays and so on as msgpack extensions (extensions.py, classes.py, arrays.py);
+3. if anything in it has no extension, the whole body by pickle (pickling.py), and the flag PICKLED says so.
+
+Sharing inside a message is not kept on the first two ways (the same list twice arrives as two lists); cycles take the
+third.
+
+msgpack's traps, and what is done about them: it packs bytearray and memoryview as bytes without asking (they are
+boxed first); its Packer is not reentrant, and extensions run Python code in it (each call takes one from a pool, and
+a failed one is never returned); it keeps the largest buffer it ever needed (big ones are dropped). Rejected: msgspec,
+three times as fast at 0.2 us, for whatever it can't carry it turns into something near; pickle alone, which a link to
+another machine must refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+from msgpack import ExtType, Packer, Timestamp, unpackb
+
+from . import arrays, classes, extensions  # noqa: F401 - the first two add their extensions
+from .errors import CodecError
+from .extensions import BY_CODE, BY_TYPE, ByPickle
+from .pickling import Step, dumps, loads, unsendable
+
+try:
+    from .transports._ring import is_plain
+except ImportError:  # not built: the same in Python, and slower
+
+    def is_plain(value: object, /) -> bool:
+        return _is_plain(value, 100)
+
+
+T = TypeVar("T")
+
+PICKLED: Final = 1
+"""Flag: the body is a pickle; without it, msgpack."""
+
+KEYWORDS: Final = 2
+"""Flag of a call: its second item is the dict of keyword arguments."""
+
+_POOLED: Final = 16  # packers kept; nested extensions use one a level
+_KEPT: Final = 1 << 20  # bytes: a packer whose buffer grew beyond is not kept
+
+_ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+_PICKLE_INSTEAD: Final = (
+    ByPickle,
+    OverflowError,
+    ValueError,  # lone surrogates, nested too deeply, more than 4 GiB
+    RuntimeError,  # a cycle through an extension (RecursionError)
+)
+
+_packers: list[Packer] = []  # list.pop and append are atomic
+
+
+def encode(value: Any) -> tuple[bytes, int]:
+    """The value as (body, flags). Raises CodecError, naming the attribute, if it can't be sent."""
+    try:
+        return _pack(value if is_plain(value) else _boxed(value)), 0
+    except _PICKLE_INSTEAD:
+        pass
+    try:
+        return dumps(value), PICKLED
+    except Exception as error:
+        raise unsendable("the value", [("it", value)], error) from error
+
+
+def decode(body: bytes, flags: int) -> Any:
+    """What `encode` was given. Raises CodecError, and nothing else, if the body makes no sense here."""
+    try:
+        if flags & PICKLED:
+            return loads(body)
+        return unpackb(body, ext_hook=_restore, strict_map_key=False)
+    except Exception as error:
+        raise CodecError(f"a message can't be read: {type(error).__name__}: {error}") from error
+
+
+def encode_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, int]:
+    """A call as (body, flags). Raises CodecError, naming argument and attribute, if it can't be sent."""
+    if kwargs:
+        call, flags = [name, kwargs, *args], KEYWORDS
+    else:
+        call, flags = [name, *args], 0
+    try:
+        return _pack(call if is_plain(call) else _boxed(call)), flags
+    except _PICKLE_INSTEAD:
+        pass
+    try:
+        return dumps(call), flags | PICKLED
+    except Exception as error:
+        labelled: list[Step] = [(f"argument {index}", value) for index, value in enumerate(args, 1)]
+        labelled += ((f"argument {key!r}", value) for key, value in kwargs.items())
+        raise unsendable(f"the call {name}()", labelled, error) from error
+
+
+def decode_call(body: bytes, flags: int) -> list[Any]:
+    """[name, *args], or [name, kwargs, *args] with KEYWORDS. Raises CodecError like `decode`."""
+    call = decode(body, flags)
+    if type(call) is not list or not call:
+        raise CodecError("a message can't be read: it is no call")
+    return call
+
+
+def register(kind: type[T], code: int, pack: Callable[[T], Any], unpack: Callable[[Any], T]) -> None:
+    """Send values of exactly this type as an extension: at the receiver, `unpack` gets what `pack` returned.
+
+    pack: returns any sendable value. code: 40..127, one a type, the same in all processes; ValueError if it is taken.
+    """
+    if code < 40:
+        raise ValueError(f"extension code {code} of {kind.__qualname__} is the codec's: choose one from 40 to 127")
+    extensions.register(kind, code, pack, unpack)
+
+
+# --- inside
+
+
+def _pack(value: Any) -> bytes:
+    try:
+        packer = _packers.pop()
+    except IndexError:
+        packer = Packer(default=_extend, strict_types=True)
+    body = packer.pack(value)
+    if len(body) <= _KEPT and len(_packers) < _POOLED:
+        _packers.append(packer)
+    return body
+
+
+class _Box:
+    """Hides from the packer what it would pack as something else."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _boxed(value: Any) -> Any:
+    """The value with every bytearray and memoryview boxed that msgpack would come upon by itself."""
+    kind = type(value)
+    if kind is list:
+        return value if is_plain(value) else [_boxed(part) for part in value]
+    if kind is dict:
+        return value if is_plain(value) else {_boxed(key): _boxed(part) for key, part in value.items()}
+    if kind is bytearray or kind is memoryview:
+        return _Box(value)
+    if kind is ExtType or kind is Timestamp:
+        raise ByPickle
+    return value
+
+
+def _extend(value: Any) -> ExtType:
+    if type(value) is _Box:
+        value = value.value
+    extension = BY_TYPE.get(type(value)) or extensions.of(type(value))
+    if extension is None:
+        raise ByPickle
+    code, pack, leaf = extension
+    data = pack(value)
+    if not leaf:
+        data = _pack(data if is_plain(data) else _boxed(data))
+    return tuple.__new__(ExtType, (code, data))  # its own constructor takes 0.3 us for checks
+
+
+def _restore(code: int, data: bytes) -> Any:
+    unpack, leaf = BY_CODE[code]
+    return unpack(data if leaf else unpackb(data, ext_hook=_restore, strict_map_key=False))
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    kind = type(value)
+    if kind is list:
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in cast("list[Any]", value))
+    if kind is dict:
+        parts = cast("dict[Any, Any]", value).items()
+        return depth > 0 and all(_is_plain(key, depth) and _is_plain(part, depth - 1) for key, part in parts)
+    return kind in _ATOMS
