@@ -159,6 +159,7 @@ class Loop:
             finally:
                 endpoint.in_sync = False
             if value.__class__ not in _PLAIN and hasattr(value, "__await__"):
+                endpoint.pump()  # armed: the door must ring while the handler is suspended
                 value = await value
             if kind == ASK:
                 self._answer_value(sender, corr, value)
@@ -176,6 +177,8 @@ class Loop:
             else:
                 self._failed(error, record)
         finally:
+            if flags & HANDLE:
+                self.client.send("drop", blob=int.from_bytes(record[7], "little"))
             if held >= 0:
                 worker.caller = worker.call = 0
                 self.mail.done(held)
@@ -290,6 +293,7 @@ class Loop:
             value = method(*args, **kwargs)
             self.endpoint.in_sync = False
             if inspect.isawaitable(value):
+                self.endpoint.pump()
                 await value
         except Exception as error:
             self._failed(error, None)

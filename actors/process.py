@@ -104,8 +104,6 @@ class _Life:
             return _exit_code(error)
         except BaseException as error:
             return self._crashed(error)
-        finally:
-            self.loop.endpoint.main.finish()
 
     async def _main(self) -> int:
         _settle(self.message.get("setting") or {})

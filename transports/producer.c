@@ -127,11 +127,12 @@ struct patience {
     uint64_t start;      /* 0: nothing has been waited for yet */
 };
 
-static uint64_t left(struct patience *p, uint64_t whole)
+/* What is left of `whole`, after `waited` ns before the first call. */
+static uint64_t left(struct patience *p, uint64_t whole, uint64_t waited)
 {
     uint64_t now = ring_now(CLOCK_MONOTONIC);
     if (!p->start)
-        p->start = now;
+        p->start = now - waited;
     if (whole == UINT64_MAX)
         return whole;
     return now - p->start < whole ? whole - (now - p->start) : 0;
@@ -156,7 +157,7 @@ static int64_t deliver(struct ring *r, const struct message *m, uint64_t limit, 
             corrupt(r, "the senders' side makes no sense");
             return said;
         }
-        uint64_t rest = left(&p, said == BUSY ? p.lock : p.room);
+        uint64_t rest = said == BUSY ? left(&p, p.lock, slice) : left(&p, p.room, 0);
         if (said == BUSY && load(r->h->closed))
             return RING_CLOSED;
         if (!rest)

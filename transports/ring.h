@@ -277,15 +277,17 @@ static inline uint32_t ring_owner(const struct ring *r)
 
 /* --- producers, with the lock held (or alone by contract) */
 
-/* 1: `need` bytes fit without using more than `limit`; else RING_FULL or RING_CORRUPT. */
+/* 1: `need` <= `limit` bytes fit without using more than `limit`; else RING_FULL or RING_CORRUPT. */
 static inline int64_t ring_room(struct ring *r, uint64_t tail, uint64_t need, uint64_t limit)
 {
-    if (tail + need - r->seen_head <= limit)
-        return (tail & 7) ? RING_CORRUPT : 1;
-    r->seen_head = load_acquire(r->h->head); /* (H) */
-    if ((tail & 7) || tail - r->seen_head > r->capacity)
+    if ((tail & 7) || tail >> 63)
         return RING_CORRUPT;
-    return tail + need - r->seen_head <= limit ? 1 : RING_FULL;
+    if (tail - r->seen_head <= limit - need)
+        return 1;
+    r->seen_head = load_acquire(r->h->head); /* (H) */
+    if (tail - r->seen_head > r->capacity)
+        return RING_CORRUPT;
+    return tail - r->seen_head <= limit - need ? 1 : RING_FULL;
 }
 
 /* Pages up to position `to` are present, and some more. False: no memory. */
@@ -363,7 +365,7 @@ static inline void ring_await_room(struct ring *r, uint64_t need, uint64_t limit
     struct timespec t = {0, (long)nanoseconds};
     store(h->space_wait, 1);
     fence();
-    if (load(h->tail) + need - load(h->head) > limit && !load(h->closed))
+    if (load(h->tail) - load(h->head) > limit - need && !load(h->closed))
         ring_futex(&h->space_wait, FUTEX_WAIT, 1, &t);
 }
 

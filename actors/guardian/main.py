@@ -206,6 +206,7 @@ class Guardian:
     def ended(self, record: Record, reason: ExitReason) -> None:
         """This incarnation is over; whatever that leads to."""
         now, said = time.monotonic(), reason.to_wire()
+        meant = record.uid in self.tree and self.tree.status(record.uid) == "stopping"
         if record.bye and not record.bye.get("started", True):
             self.perform(self.tree.start_failed(record.uid, reason, now))
         decided = self.tree.exited(record.uid, reason, now)
@@ -214,12 +215,11 @@ class Guardian:
         self.drop_incarnation(record)
         if record.mail is not None:
             self.mailroom.in_hand(record, said, not final)
-        if reason.abnormal:
-            self.watch.log(
-                "warning", "crashed", actor=self.watch.address(record.name), reason=str(reason),
-                **({"traceback": record.bye["traceback"]} if record.bye.get("traceback") else {}),
-            )  # fmt: skip
-        self.watch.event("crashed" if reason.abnormal else "exited", record, said)
+        crashed = reason.abnormal and not meant
+        if crashed and self._spawner_above(record) is None:
+            details = {"exception": record.bye["traceback"]} if record.bye.get("traceback") else {}
+            self.watch.log("warning", "crashed", actor=self.watch.address(record.name), reason=str(reason), **details)
+        self.watch.event("crashed" if crashed else "exited", record, said)
         record.pid = 0
         if not final:
             self.watch.incarnation_died(record, said)
