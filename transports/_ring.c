@@ -1,7 +1,9 @@
 /* The extension module and the type Ring: a mapped memfd, its consumer's methods, and the table of all others.
 
-Rule: this layer turns Python values into C and back; what a ring does is decided in ring.h, and no Python call is made between a look at
-the ring and the change that follows from it (an allocation may run the garbage collector, and that runs anybody's code).
+Rule: this layer turns Python values into C and back; what a ring does is decided in ring.h. No Python call is made
+between a look at the ring and the change that follows from it: an allocation may run the garbage collector, and that
+runs anybody's code.
+
 Stable ABI (abi3): one build for Python 3.11 and all later versions. */
 
 #include "binding.h"
@@ -17,8 +19,9 @@ static PyObject *Corrupt;
 
 PyObject *corrupt(const struct ring *r, const char *what)
 {
-    return PyErr_Format(Corrupt, "mailbox corrupt: %s (head %llu, tail %llu, capacity %llu)", what, (unsigned long long)load(r->h->head),
-                        (unsigned long long)load(r->h->tail), (unsigned long long)r->capacity);
+    return PyErr_Format(Corrupt, "mailbox corrupt: %s (head %llu, tail %llu, capacity %llu)", what,
+                        (unsigned long long)load(r->h->head), (unsigned long long)load(r->h->tail),
+                        (unsigned long long)r->capacity);
 }
 
 bool arity(const char *name, Py_ssize_t given, Py_ssize_t wanted)
@@ -100,7 +103,8 @@ static const char *refuse(int fd, uint64_t *capacity)
     if (fstat(fd, &st) || seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW))
         return "not sealed against resizing"; /* whoever could shrink it could kill its readers with SIGBUS */
     *capacity = (uint64_t)st.st_size - RING_HEADER;
-    if (st.st_size <= RING_HEADER || *capacity < RING_MINIMUM || *capacity > RING_MAXIMUM || (*capacity & (*capacity - 1)))
+    if (st.st_size <= RING_HEADER || *capacity < RING_MINIMUM || *capacity > RING_MAXIMUM ||
+        (*capacity & (*capacity - 1)))
         return "wrong size";
     return NULL;
 }
@@ -285,8 +289,8 @@ static PyMethodDef ring_methods[] = {
 };
 
 static PyType_Slot ring_slots[] = {
-    {Py_tp_new, ring_new}, {Py_tp_dealloc, ring_dealloc}, {Py_tp_methods, ring_methods}, {Py_tp_getset, ring_attributes},
-    {Py_tp_members, ring_members}, {0},
+    {Py_tp_new, ring_new},           {Py_tp_dealloc, ring_dealloc}, {Py_tp_methods, ring_methods},
+    {Py_tp_getset, ring_attributes}, {Py_tp_members, ring_members}, {0},
 };
 
 static PyType_Spec ring_spec = {"actors.transports._ring.Ring", sizeof(Ring), 0, Py_TPFLAGS_DEFAULT, ring_slots};
@@ -301,9 +305,12 @@ static struct PyModuleDef definition = {
 
 static bool add_constants(PyObject *module)
 {
-    return !PyModule_AddIntConstant(module, "FULL", RING_FULL) && !PyModule_AddIntConstant(module, "CLOSED", RING_CLOSED) &&
-           !PyModule_AddIntConstant(module, "STUCK", RING_STUCK) && !PyModule_AddIntConstant(module, "NOMEM", RING_NOMEM) &&
-           !PyModule_AddIntConstant(module, "HEADER", RING_HEADER) && !PyModule_AddIntConstant(module, "SLOT", RING_SLOT) &&
+    return !PyModule_AddIntConstant(module, "FULL", RING_FULL) &&
+           !PyModule_AddIntConstant(module, "CLOSED", RING_CLOSED) &&
+           !PyModule_AddIntConstant(module, "STUCK", RING_STUCK) &&
+           !PyModule_AddIntConstant(module, "NOMEM", RING_NOMEM) &&
+           !PyModule_AddIntConstant(module, "HEADER", RING_HEADER) &&
+           !PyModule_AddIntConstant(module, "SLOT", RING_SLOT) &&
            !PyModule_AddIntConstant(module, "RECORD", sizeof(struct record));
 }
 
@@ -324,11 +331,12 @@ PyMODINIT_FUNC PyInit__ring(void)
 {
     PyObject *module = PyModule_Create(&definition);
     PyTypeObject *ring_type = (PyTypeObject *)PyType_FromSpec(&ring_spec);
+    PyTypeObject *reply_type = module ? reply_register(module) : NULL;
     Corrupt = PyErr_NewException("actors.transports._ring.Corrupt", PyExc_RuntimeError, NULL);
-    if (!module || !ring_type || !Corrupt || !add_constants(module) || !add_alias(module, "Record", 7) ||
+    if (!module || !ring_type || !reply_type || !Corrupt || !add_constants(module) || !add_alias(module, "Record", 7) ||
         !add_alias(module, "News", 4) || PyModule_AddObjectRef(module, "Corrupt", Corrupt) ||
-        PyModule_AddType(module, ring_type) || !inbox_register(module, ring_type) || PyModule_AddFunctions(module, process_methods) ||
-        PyModule_AddFunctions(module, plain_methods)) {
+        PyModule_AddType(module, ring_type) || !inbox_register(module, ring_type, reply_type) ||
+        PyModule_AddFunctions(module, process_methods) || PyModule_AddFunctions(module, plain_methods)) {
         Py_XDECREF(module);
         return NULL;
     }

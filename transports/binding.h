@@ -1,5 +1,6 @@
-/* What the C files of the extension share: the Python objects, the errors. One noun a file:
-   _ring.c the module and the type Ring, producer.c and owner.c two of its roles, inbox.c Inbox and ReplyBase, process.c and plain.c functions. */
+/* What the C files of the extension share: the Python objects, the errors. One noun a file: _ring.c the module and the
+   type Ring, producer.c and owner.c two of its roles, inbox.c Inbox, reply.c ReplyBase, process.c and plain.c
+   functions. */
 
 #ifndef ACTORS_BINDING_H
 #define ACTORS_BINDING_H
@@ -13,10 +14,15 @@
 #include "ring.h"
 
 typedef struct {
-    PyObject_HEAD
-    struct ring r;
+    PyObject_HEAD struct ring r;
     int owns; /* the bell: closed with the ring, so that no push can write into a descriptor that was used again */
 } Ring;
+
+typedef struct {
+    PyObject_HEAD PyObject *body, *cbs;
+    unsigned long long sender;
+    int kind, flags, waitfd;
+} Reply;
 
 typedef PyObject *(*Fast)(PyObject *, PyObject *const *, Py_ssize_t);
 #define FAST(name, function) {name, (PyCFunction)(void (*)(void))(Fast)(function), METH_FASTCALL, NULL}
@@ -33,7 +39,13 @@ PyObject *record_take(Ring *self, uint64_t *position);
 /* False with TypeError unless `given` is `wanted`. */
 bool arity(const char *name, Py_ssize_t given, Py_ssize_t wanted);
 
-bool inbox_register(PyObject *module, PyTypeObject *ring_type); /* adds Inbox and ReplyBase */
+/* The record's content into the reply, which goes into `fire` if it has callbacks. What may fail comes first: false
+   means that an exception is set and nothing has changed. */
+bool reply_fill(Reply *self, const struct view *v, PyObject *fire);
+void reply_wake(const Reply *self); /* the thread that blocks on it */
+
+PyTypeObject *reply_register(PyObject *module);
+bool inbox_register(PyObject *module, PyTypeObject *ring, PyTypeObject *reply);
 extern PyMethodDef process_methods[];
 extern PyMethodDef plain_methods[];
 

@@ -1,31 +1,36 @@
-/* Inbox: one process's receiving side. ReplyBase: the C part of a pending answer.
+/* Inbox: one process's receiving side.
 
-Rule: there are no locks and no roles. Any thread and any event loop of the process may call collect() at any time; a call is atomic under
-the GIL and returns armed, so whoever sleeps on the bell afterwards misses nothing, and nothing is lost when a signal handler raises in
-the caller as soon as the call returns: what was moved lies in its ReplyBase, in `fire` or in `news`.
-Only the tuples of `news` and of next() can run foreign code (the garbage collector) while they are made. They are made before the look.
+Rule: there are no locks and no roles. Any thread and any event loop of the process may call collect() at any time; a
+call is atomic under the GIL and returns armed, so whoever sleeps on the bell afterwards misses nothing, and nothing is
+lost when a signal handler raises in the caller as soon as the call returns: what was moved lies in its ReplyBase, in
+`fire` or in `news`.
 
-When to spin (at most the caller's budget, holding the GIL): never when the last sender ran on this CPU (it can't send while we spin), and
-rarely while spins did not pay lately (a moving rate; 8, 16 ... 256 waits are then left out before the next try).
-Rejected: fixed spinning (3 to 10 times worse than none when cores are short); sched_yield (ruinous beside busy processes);
-a leader among the waiting threads, and a gate lock (both lost wake-ups or got stuck when a signal handler raised). */
+The lanes are armed whenever no call runs: next() disarms mail only, except while it spins. Several inboxes may share a
+Ring object, which is why it knows itself whether it is armed.
+
+Foreign code (the garbage collector's finalizers) can run where a tuple is made, and where the last reference to a reply
+is dropped. Tuples are made before the look; references are dropped when the ring is in order again.
+
+When to spin (at most the caller's budget, holding the GIL): never when the last sender ran on this CPU (it can't send
+while we spin), and rarely while spins did not pay lately (a moving rate; 8, 16 ... 256 waits are then left out before
+the next try).
+
+Rejected: fixed spinning (3 to 10 times worse than none when cores are short); sched_yield (ruinous beside busy
+processes); a leader among the waiting threads, and a gate lock (both lost wake-ups or got stuck when a signal handler
+raised). */
 
 #include "binding.h"
 
-enum { REPLIES, CONTROL, MAIL, RINGS }; /* collect looks at replies first: an answer wins over the news of its sender's death */
+enum {
+    REPLIES,
+    CONTROL,
+    MAIL,
+    RINGS
+}; /* collect looks at replies first: an answer wins over the news of its sender's death */
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *body, *cbs;
-    unsigned long long sender;
-    int kind, flags, waitfd;
-} Reply;
-
-typedef struct {
-    PyObject_HEAD
-    Ring *rings[RINGS];
+    PyObject_HEAD Ring *rings[RINGS];
     int bell;
-    unsigned armed;             /* bit i: ring i's `sleeping` may be set */
     bool busy;                  /* there is a record in hand, */
     uint64_t position;          /* here */
     struct ring *last;          /* the ring that delivered last */
@@ -33,58 +38,6 @@ typedef struct {
 } Inbox;
 
 static PyTypeObject *reply_type, *ring_type;
-
-/* --- ReplyBase */
-
-static PyObject *reply_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
-{
-    Reply *self = (Reply *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (self)
-        self->kind = self->waitfd = -1;
-    return (PyObject *)self;
-}
-
-static int reply_traverse(PyObject *object, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(((Reply *)object)->body);
-    Py_VISIT(((Reply *)object)->cbs);
-    return 0;
-}
-
-static int reply_clear(PyObject *object)
-{
-    Py_CLEAR(((Reply *)object)->body);
-    Py_CLEAR(((Reply *)object)->cbs);
-    return 0;
-}
-
-static void reply_dealloc(PyObject *object)
-{
-    PyTypeObject *type = Py_TYPE(object);
-    PyObject_GC_UnTrack(object);
-    reply_clear(object);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
-    Py_DECREF(type);
-}
-
-static PyMemberDef reply_members[] = {
-    {"kind", T_INT, offsetof(Reply, kind), 0, NULL},      {"flags", T_INT, offsetof(Reply, flags), 0, NULL},
-    {"sender", T_ULONGLONG, offsetof(Reply, sender), 0, NULL}, {"body", T_OBJECT, offsetof(Reply, body), 0, NULL},
-    {"cbs", T_OBJECT, offsetof(Reply, cbs), 0, NULL},     {"waitfd", T_INT, offsetof(Reply, waitfd), 0, NULL},
-    {0},
-};
-
-static PyType_Slot reply_slots[] = {
-    {Py_tp_new, reply_new},     {Py_tp_dealloc, reply_dealloc}, {Py_tp_traverse, reply_traverse},
-    {Py_tp_clear, reply_clear}, {Py_tp_members, reply_members}, {0},
-};
-
-static PyType_Spec reply_spec = {
-    "actors.transports._ring.ReplyBase", sizeof(Reply), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, reply_slots,
-};
-
-/* --- Inbox */
 
 static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -106,8 +59,10 @@ static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->bell = bell;
     for (int i = 0; i < RINGS; i++)
-        self->rings[i] = given[i] == Py_None ? NULL : (Ring *)Py_NewRef(given[i]);
-    self->armed = (1u << RINGS) - 1; /* by the consumer that died before us, perhaps */
+        if (given[i] != Py_None) {
+            self->rings[i] = (Ring *)Py_NewRef(given[i]);
+            self->rings[i]->r.armed = true; /* by the consumer that died before us, perhaps */
+        }
     self->rate = 128;
     self->probe = 8;
     return (PyObject *)self;
@@ -135,32 +90,37 @@ static bool anything(const Inbox *self, int rings)
     return false;
 }
 
-/* --- sleeping and spinning, over the first `rings` rings */
+/* --- sleeping and spinning, over the first `rings` rings: MAIL stands for the two lanes, RINGS for all */
 
-static void disarm(Inbox *self, int rings)
+static void disarm(struct ring *r)
 {
-    for (int i = 0; self->armed && i < rings; i++) {
-        if (self->armed & 1u << i && lane(self, i))
-            store(lane(self, i)->h->sleeping, AWAKE);
-        self->armed &= ~(1u << i);
+    if (r && r->armed) {
+        r->armed = false;
+        store(r->h->sleeping, AWAKE);
     }
 }
 
-/* True: armed, and nothing had arrived, so the bell will tell. False: something is there; disarmed. (S) */
-static bool arm(Inbox *self, int rings)
+static void disarm_all(const Inbox *self, int rings)
 {
     for (int i = 0; i < rings; i++)
-        if (lane(self, i))
-            store(lane(self, i)->h->sleeping, ASLEEP);
-    self->armed |= (1u << rings) - 1;
-    fence();
-    if (!anything(self, rings))
-        return true;
-    disarm(self, rings);
-    return false;
+        disarm(lane(self, i));
 }
 
-static void trim(Inbox *self, int rings)
+/* Armed on return. True: and nothing had arrived, so the bell will tell. (S) */
+static bool arm(const Inbox *self, int rings)
+{
+    for (int i = 0; i < rings; i++) {
+        struct ring *r = lane(self, i);
+        if (r) {
+            r->armed = true;
+            store(r->h->sleeping, ASLEEP);
+        }
+    }
+    fence();
+    return !anything(self, rings);
+}
+
+static void trim(const Inbox *self, int rings)
 {
     for (int i = 0; i < rings; i++)
         if (lane(self, i))
@@ -193,11 +153,12 @@ static void learn(Inbox *self, bool paid)
     }
 }
 
-/* Spin until something arrives or `spin` microseconds have passed. True: something arrived. */
+/* Spin, disarmed, until something arrives or `spin` microseconds have passed. True: something arrived. */
 static bool watch(Inbox *self, int rings, double spin)
 {
     if (!promising(self))
         return false;
+    disarm_all(self, rings);
     uint64_t end = ring_now(CLOCK_MONOTONIC) + (uint64_t)(spin < 1000 ? spin * 1000 : 1000000);
     bool paid = false;
     do {
@@ -212,53 +173,21 @@ static bool watch(Inbox *self, int rings, double spin)
 
 /* --- collect */
 
-/* Put an answer where its asker looks, and wake the asker. False: an exception is set and nothing has changed. */
-static bool fill(PyObject *table, PyObject *key, Reply *reply, const struct view *v, PyObject *fire, PyObject *mine)
-{
-    const struct record *q = v->record;
-    PyObject *body = PyBytes_FromStringAndSize((const char *)(q + 1), v->length);
-    bool called_back = reply->cbs && reply->cbs != Py_None;
-    if (!body || (called_back && PyList_Append(fire, (PyObject *)reply))) {
-        Py_XDECREF(body);
-        return false;
-    }
-    PyObject *before = reply->body;
-    reply->body = body;
-    reply->flags = q->flags;
-    reply->sender = q->sender;
-    reply->kind = q->kind;
-    uint64_t one = 1;
-    if (reply->waitfd >= 0 && (PyObject *)reply != mine && write(reply->waitfd, &one, sizeof one) < 0)
-        errno = 0; /* EAGAIN: told often enough */
-    PyDict_DelItem(table, key);
-    Py_XDECREF(before);
-    return true;
-}
-
 struct places {
     PyObject *table, *fire, *news, *mine;
 };
 
-/* A record to the ReplyBase that waits for it. 1: moved, 0: nobody waits, -1: an exception is set. */
-static int correlate(const struct view *v, const struct places *to)
+/* The ReplyBase that waits for this record, a new reference, and its key. NULL: nobody waits, or an exception is set.
+   */
+static Reply *asker(const struct places *to, uint64_t corr, PyObject **key)
 {
-    if (!v->record->corr)
-        return 0;
-    PyObject *key = PyLong_FromUnsignedLongLong(v->record->corr);
-    PyObject *reply = key ? PyDict_GetItemWithError(to->table, key) : NULL;
-    int moved = reply ? 1 : PyErr_Occurred() ? -1 : 0;
-    if (moved == 1) {
-        Py_INCREF(reply);
-        if (!PyObject_TypeCheck(reply, reply_type)) {
-            PyErr_SetString(PyExc_TypeError, "the table must hold ReplyBase objects");
-            moved = -1;
-        } else if (!fill(to->table, key, (Reply *)reply, v, to->fire, to->mine)) {
-            moved = -1;
-        }
-        Py_DECREF(reply);
-    }
-    Py_XDECREF(key);
-    return moved;
+    if (!corr || !(*key = PyLong_FromUnsignedLongLong(corr)))
+        return NULL;
+    PyObject *reply = PyDict_GetItemWithError(to->table, *key);
+    if (!reply || PyObject_TypeCheck(reply, reply_type))
+        return (Reply *)Py_XNewRef(reply);
+    PyErr_SetString(PyExc_TypeError, "the table must hold ReplyBase objects");
+    return NULL;
 }
 
 /* (kind, flags, sender, corr, body) */
@@ -280,48 +209,51 @@ static bool report(PyObject *news, const struct view *v, PyObject *tuple)
     return whole && !PyList_Append(news, tuple);
 }
 
-/* Move one record of a lane. 1: moved, 0: the lane is empty, -1: an exception is set and the record is still there. */
-static int move(Inbox *self, struct ring *r, const struct places *to, bool news)
+/* Move the peeked record to its place. False: an exception is set and the record is still there. The record ends here;
+   it needs no state. */
+static bool move(Inbox *self, struct ring *r, const struct view *v, const struct places *to, PyObject *tuple)
 {
-    struct view v;
-    PyObject *tuple = NULL;
-    if (!ring_available(r))
-        return 0;
-    if (news && !(tuple = PyTuple_New(5))) /* before the look: it may run the garbage collector */
-        return -1;
-    int moved = ring_peek(r, &v);
-    if (moved == RING_CORRUPT) {
-        corrupt(r, "a record's header makes no sense");
-    } else if (moved == 1) {
-        int found = correlate(&v, to);
-        if (found < 0 || (!found && news && !report(to->news, &v, tuple))) {
-            moved = -1;
-        } else {
-            r->next += v.size;
-            self->last = r;
+    PyObject *key = NULL;
+    Reply *reply = asker(to, v->record->corr, &key);
+    bool moved = !PyErr_Occurred() && (reply ? reply_fill(reply, v, to->fire) : !tuple || report(to->news, v, tuple));
+    if (moved) {
+        r->next = v->position + v->size;
+        store(r->h->handled.count, load(r->h->handled.count) + 1);
+        self->last = r;
+        if (reply) {
+            if ((PyObject *)reply != to->mine)
+                reply_wake(reply);
+            PyDict_DelItem(to->table, key);
         }
     }
-    Py_XDECREF(tuple);
-    return moved < 0 ? -1 : moved;
+    Py_XDECREF(key);
+    Py_XDECREF((
+        PyObject *)reply); /* the last reference, perhaps: its finalizer may collect() too, and finds a ring in order */
+    return moved;
 }
 
-/* Move all records of a lane. How many, or -1. The records end here, so they need no state: one step of the head settles them all. */
+/* Move all records of a lane. How many, or -1 with an exception. */
 static Py_ssize_t drain(Inbox *self, int i, const struct places *to)
 {
     struct ring *r = lane(self, i);
+    struct view v;
     Py_ssize_t count = 0;
-    int moved;
-    if (!r)
-        return 0;
-    while ((moved = move(self, r, to, i == CONTROL)) > 0)
-        count++;
-    if (r->head != r->next) {
-        store(r->h->handled.count, load(r->h->handled.count) + (uint64_t)count);
+    bool good = true;
+    while (good && r && ring_available(r)) {
+        PyObject *tuple = i == CONTROL ? PyTuple_New(5) : NULL; /* before the look: it may run the garbage collector */
+        int found = i == CONTROL && !tuple ? -1 : ring_peek(r, &v);
+        if (found == RING_CORRUPT)
+            corrupt(r, "a record's header makes no sense");
+        good = found == 0 || (found == 1 && move(self, r, &v, to, tuple));
+        count += found == 1 && good;
+        Py_XDECREF(tuple);
+    }
+    if (r && r->head != r->next) {
         r->head = r->next;
         store_release(r->h->head, r->head); /* (H) */
         ring_wake_senders(r, false);
     }
-    return moved < 0 ? -1 : count;
+    return good ? count : -1;
 }
 
 /* collect(table, fire, news, spin, mine, clear) */
@@ -344,9 +276,9 @@ static PyObject *inbox_collect(PyObject *object, PyObject *const *args, Py_ssize
         errno = 0; /* EAGAIN: another thread has read it */
     if (PyObject_TypeCheck(to.mine, reply_type) && ((Reply *)to.mine)->kind >= 0)
         spin = 0;
-    disarm(self, MAIL);
     Py_ssize_t total = 0;
     do {
+        disarm_all(self, MAIL);
         Py_ssize_t answers = drain(self, REPLIES, &to), notices = answers < 0 ? -1 : drain(self, CONTROL, &to);
         if (notices < 0)
             return NULL;
@@ -391,15 +323,15 @@ static PyObject *inbox_next(PyObject *object, PyObject *argument)
     double spin = PyFloat_AsDouble(argument);
     if ((spin == -1.0 && PyErr_Occurred()) || !finish(self))
         return NULL;
-    disarm(self, RINGS);
-    for (;;) {
+    for (;; spin = 0) {
+        disarm(lane(self, MAIL));
         if (anything(self, MAIL))
             return PyLong_FromLong(1);
         PyObject *record = take(self);
         if (record || PyErr_Occurred())
             return record;
         if (spin > 0 && watch(self, RINGS, spin)) {
-            spin = 0;
+            arm(self, MAIL);
         } else if (arm(self, RINGS)) {
             trim(self, RINGS);
             Py_RETURN_NONE;
@@ -440,14 +372,15 @@ static PyMethodDef inbox_methods[] = {
     {0},
 };
 
-static PyType_Slot inbox_slots[] = {{Py_tp_new, inbox_new}, {Py_tp_dealloc, inbox_dealloc}, {Py_tp_methods, inbox_methods}, {0}};
+static PyType_Slot inbox_slots[] = {
+    {Py_tp_new, inbox_new}, {Py_tp_dealloc, inbox_dealloc}, {Py_tp_methods, inbox_methods}, {0}};
 
 static PyType_Spec inbox_spec = {"actors.transports._ring.Inbox", sizeof(Inbox), 0, Py_TPFLAGS_DEFAULT, inbox_slots};
 
-bool inbox_register(PyObject *module, PyTypeObject *ring)
+bool inbox_register(PyObject *module, PyTypeObject *ring, PyTypeObject *reply)
 {
     ring_type = ring;
-    reply_type = (PyTypeObject *)PyType_FromSpec(&reply_spec);
-    PyTypeObject *inbox_type = (PyTypeObject *)PyType_FromSpec(&inbox_spec);
-    return reply_type && inbox_type && !PyModule_AddType(module, reply_type) && !PyModule_AddType(module, inbox_type);
+    reply_type = reply;
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&inbox_spec);
+    return type && !PyModule_AddType(module, type);
 }

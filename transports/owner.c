@@ -1,8 +1,10 @@
 /* The owner's side of Ring: what the guardian does with a mailbox whose consumer comes, goes and dies.
 
-Rule: none of this takes the producers' lock, so that no sender can hold the owner up, and nothing here follows a pointer or a length
-that was not checked. in_hand and sweep are called when there is no consumer; producers may go on.
-Claiming is one compare-and-swap on the epoch word: of all processes that were ever started for a mailbox at most one is its consumer. */
+Rule: none of this takes the producers' lock, so that no sender can hold the owner up, and nothing here follows a
+pointer or a length that was not checked. in_hand and sweep are called when there is no consumer; producers may go on.
+
+Claiming is one compare-and-swap on the epoch word: of all processes that were ever started for a mailbox at most one is
+its consumer at a time. */
 
 #include "binding.h"
 
@@ -96,7 +98,8 @@ static bool whole(const struct ring *r, uint64_t head, uint64_t tail)
     return good;
 }
 
-/* Settle the records from the head to the tail: all of them, or those that a dead consumer had in hand. The list of what ended. */
+/* Settle the records from the head to the tail: all of them, or those that a dead consumer had in hand. The list of
+   what ended. */
 static PyObject *settle_all(struct ring *r, uint64_t tries, bool all, long kind)
 {
     struct view v;
@@ -219,10 +222,12 @@ PyObject *owner_stats(PyObject *self, PyObject *Py_UNUSED(none))
     struct ring *r = ring_of(self);
     struct header *h = r->h;
     typedef unsigned long long u64;
-    u64 head = load_acquire(h->head), handled = load_acquire(h->handled.count) + load_acquire(h->cancelled.count); /* before accepted */
+    u64 head = load_acquire(h->head),
+        handled = load_acquire(h->handled.count) + load_acquire(h->cancelled.count); /* before accepted */
     u64 count = accepted(h), pages = load(h->populated_end) - load(h->populated_base);
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsK}", "head", head, "tail", (u64)load(h->tail), "capacity", (u64)r->capacity, "accepted",
-                         count > handled ? count : handled, "handled", handled, "busy_since", (u64)load(h->busy_since), "sleeping",
-                         (u64)(load(h->sleeping) != AWAKE), "recovered", (u64)load(h->recovered), "closed", (u64)load(h->closed), "pid",
-                         (u64)load(h->pid), "populated", pages < r->capacity ? pages : (u64)r->capacity);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsK}", "head", head, "tail", (u64)load(h->tail), "capacity",
+                         (u64)r->capacity, "accepted", count > handled ? count : handled, "handled", handled,
+                         "busy_since", (u64)load(h->busy_since), "sleeping", (u64)(load(h->sleeping) != AWAKE),
+                         "recovered", (u64)load(h->recovered), "closed", (u64)load(h->closed), "pid", (u64)load(h->pid),
+                         "populated", pages < r->capacity ? pages : (u64)r->capacity);
 }

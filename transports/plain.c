@@ -1,7 +1,9 @@
 /* is_plain(): may this value go by msgpack as it is, without a hook, and come back equal in type and value?
 
-Rule: exact types only (a subclass of int or str would come back as its base), integers that msgpack has a form for (-2**63 to 2**64 - 1),
-strings that UTF-8 can carry (no lone surrogates), and at most 100 containers inside each other, which also ends every cycle.
+Rule: exact types only (a subclass of int or str would come back as its base), integers that msgpack has a form for
+(-2**63 to 2**64 - 1), strings that UTF-8 can carry (no lone surrogates), and at most 100 containers inside each other,
+which also ends every cycle.
+
 No Python code is run: a value can't change while it is looked at. */
 
 #include "binding.h"

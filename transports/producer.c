@@ -1,20 +1,24 @@
 /* The producers' side of Ring: push, answer, put, cancel.
 
-Rule: no Python call and no wait for the GIL while the lock is held. A try or two hundred for the lock with the GIL (the usual owner is
-some hundred nanoseconds from done); then the GIL is released before the lock is waited for, and taken again only after it is given back.
-All waits are slices, between which signals are handled and `closed` is looked at, so ^C leaves nothing half-written.
-Rejected: an exception for a full mailbox. Full, closed and stuck are what callers decide upon at every push: they are values. */
+Rule: no Python call and no wait for the GIL while the lock is held. A try or two hundred for the lock with the GIL (the
+usual owner is some hundred nanoseconds from done); then the GIL is released before the lock is waited for, and taken
+again only after it is given back. All waits are slices, between which signals are handled and `closed` is looked at, so
+^C leaves nothing half-written.
+
+Rejected: an exception for a full mailbox. Full, closed and stuck are what callers decide upon at every push: they are
+values. */
 
 #include "binding.h"
 
 enum {
-    BUSY = -100,                /* inside this file: the lock was not ours within the slice */
-    TRIES = 200,                /* of the lock, with the GIL */
-    BIG = 64 << 10,             /* bodies that are copied without the GIL */
-    SLICE = 100 * 1000000,      /* ns of waiting for the lock between two looks at signals */
-    ROOM_SLICE = 50 * 1000000,  /* the same for room: it bounds what a lost wake-up can cost */
-    BRIEF = 10 * 1000000,       /* ns for the lock where the caller gave no time */
-    ANSWER = 100 * 1000000,     /* ns for a lane's lock: its owner may be stopped, the guardian nudges it on within some 20 ms */
+    BUSY = -100,               /* inside this file: the lock was not ours within the slice */
+    TRIES = 200,               /* of the lock, with the GIL */
+    BIG = 64 << 10,            /* bodies that are copied without the GIL */
+    SLICE = 100 * 1000000,     /* ns of waiting for the lock between two looks at signals */
+    ROOM_SLICE = 50 * 1000000, /* the same for room: it bounds what a lost wake-up can cost */
+    BRIEF = 10 * 1000000,      /* ns for the lock where the caller gave no time */
+    ANSWER = 100 *
+        1000000, /* ns for a lane's lock: its owner may be stopped, the guardian nudges it on within some 20 ms */
 };
 
 /* --- arguments */
@@ -70,22 +74,23 @@ static bool parse_u16(PyObject *object, const char *name, uint16_t *value)
 /* (kind, flags, sender, corr) */
 static bool parse_fields(struct message *m, PyObject *const *args)
 {
-    return parse_u16(args[0], "kind", &m->kind) && parse_u16(args[1], "flags", &m->flags) && parse_u64(args[2], &m->sender) &&
-           parse_u64(args[3], &m->corr);
+    return parse_u16(args[0], "kind", &m->kind) && parse_u16(args[1], "flags", &m->flags) &&
+           parse_u64(args[2], &m->sender) && parse_u64(args[3], &m->corr);
 }
 
 static bool fits(const struct ring *r, const struct message *m)
 {
     if (ring_size(m->length) <= r->capacity)
         return true;
-    PyErr_Format(PyExc_ValueError, "a message of %llu bytes can never fit into a mailbox of %llu bytes", (unsigned long long)m->length,
-                 (unsigned long long)r->capacity);
+    PyErr_Format(PyExc_ValueError, "a message of %llu bytes can never fit into a mailbox of %llu bytes",
+                 (unsigned long long)m->length, (unsigned long long)r->capacity);
     return false;
 }
 
 /* --- the lock */
 
-/* Take the lock, with the GIL for a moment, else without it: *released is then set and must be restored after the unlock. 0 or errno. */
+/* Take the lock, with the GIL for a moment, else without it: *released is then set and must be restored after the
+   unlock. 0 or errno. */
 static int acquire(struct ring *r, uint64_t slice, PyThreadState **released)
 {
     int rc = EBUSY;
@@ -249,7 +254,8 @@ static bool cancel_locked(struct ring *r, uint64_t position, uint64_t sender, ui
 {
     struct view v;
     uint64_t head = load_acquire(r->h->head), tail = load(r->h->tail);
-    if (position - head >= tail - head || !ring_view(r, position, tail, &v) || v.record->sender != sender || v.record->corr != corr)
+    if (position - head >= tail - head || !ring_view(r, position, tail, &v) || v.record->sender != sender ||
+        v.record->corr != corr)
         return false;
     uint32_t state = load(v.record->state);
     if ((state & 0xff) != NEW)
@@ -266,7 +272,8 @@ PyObject *producer_cancel(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     struct ring *r = &((Ring *)self)->r;
     uint64_t position, sender, corr;
-    if (!arity("cancel", n, 3) || !parse_u64(args[0], &position) || !parse_u64(args[1], &sender) || !parse_u64(args[2], &corr))
+    if (!arity("cancel", n, 3) || !parse_u64(args[0], &position) || !parse_u64(args[1], &sender) ||
+        !parse_u64(args[2], &corr))
         return NULL;
     PyThreadState *released = NULL;
     bool dropped = false;

@@ -1,26 +1,25 @@
-/* The ring: many producers, one consumer, variable-length records in a sealed memfd. Layout and pure C; knows nothing of Python.
+/* The ring: many producers, one consumer, variable-length records in a sealed memfd. Pure C; knows nothing of Python.
 
 Rules
-  Producers take a robust lock, write past the tail, publish the tail, unlock, then ring the bell if the consumer said that it sleeps.
-  Whatever lies behind the tail was never sent: a producer that dies half-way leaves nothing but its lock, and the next one inherits that.
-  The consumer takes no lock. A record carries its own state (NEW, STARTED, DONE, CANCELLED), the head passes over what is settled:
-  mail outlives its consumer, what was in hand is known, and handlers may finish out of order.
-  The owner (the guardian) takes no lock either: no program that scribbles over the mutex or stops while holding it can hold the owner up.
-  Nobody trusts the shared words: every position and length is checked against the capacity before it is used as an address. The mutex is
-  the exception (glibc follows its list pointers), and only producers touch it.
-  Counts are exact over a SIGKILL between a fact and its count: see `struct tally`.
-
-Design
-  Positions are absolute 64-bit byte offsets that never wrap; the data is mapped twice in a row, so no record is ever split.
-  Words written by different parties live on different cache lines.
-  Pages are populated 64 KiB ahead of the tail, which turns a full machine into an error where touching them would be a SIGBUS.
+- Producers take a robust lock, write past the tail, publish the tail, unlock, then ring the bell if the consumer said
+  that it sleeps. What lies behind the tail was never sent: a producer that dies half-way leaves nothing but its lock,
+  and the next one inherits that.
+- The consumer takes no lock. A record carries its own state and the head passes over what is settled: mail outlives its
+  consumer, what was in hand is known, handlers may finish out of order.
+- The owner (the guardian) takes no lock either: no program that scribbles over the mutex, or is stopped while it holds
+  it, can hold the owner up.
+- Nobody trusts the shared words: every position and length is checked against the capacity before it is used as an
+  address. The mutex is the exception (glibc follows its list pointers), and only producers touch it.
+- Pages are populated 64 KiB ahead of the tail, which turns a full machine into an error where touching them would be a
+  SIGBUS, and are given back when the consumer goes to sleep over an empty ring.
 
 Rejected
-  Lock-free reservation: a stopped writer would block the consumer's head instead of the other writers, and nobody could nudge it.
-  posix_fallocate of the whole capacity: 1 ms and all of it resident, and in a memory cgroup it is a SIGKILL all the same.
-  MADV_DONTFORK: a forked child that touches the ring should find it.
+- Lock-free reservation: a stopped writer would block the consumer's head instead of the other writers, and nobody could
+  nudge it on.
+- posix_fallocate of the whole capacity: 1 ms and all of it resident; in a memory cgroup it is a SIGKILL all the same.
+- MADV_DONTFORK: a forked child that touches the ring should find it.
 
-Atomics are paired by the letters in comments: (A) with (A), and so on. */
+Atomics are paired by the letters in comments: (H) head, (T) tail, (S) sleeping, (W) space_wait, (C) closed. */
 
 #ifndef ACTORS_RING_H
 #define ACTORS_RING_H
@@ -28,88 +27,27 @@ Atomics are paired by the letters in comments: (A) with (A), and so on. */
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdalign.h>
-#include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "layout.h"
+
 #ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define RING_MAGIC UINT64_C(0x676e69722d746361) /* "act-ring" */
-#define RING_VERSION 1u
-#define RING_HEADER 4096
-#define RING_MINIMUM UINT64_C(4096)
-#define RING_MAXIMUM (UINT64_C(1) << 31)   /* a record's length is 32 bits */
-#define RING_AHEAD (UINT64_C(64) << 10)    /* populated ahead of the tail */
-#define RING_TRIM (UINT64_C(1) << 20)      /* an idle ring keeps at most this much memory */
-#define RING_SLOT 256                      /* what an asker reserves in its reply lane for each open ask */
+#define RING_AHEAD (UINT64_C(64) << 10) /* populated ahead of the tail */
+#define RING_TRIM (UINT64_C(1) << 20)   /* an idle ring keeps at most this much memory */
+#define RING_SLOT 256                   /* what an asker reserves in its reply lane for each open ask */
 
 /* What `ring_write` says instead of a position. */
 enum { RING_FULL = -1, RING_CLOSED = -2, RING_STUCK = -3, RING_NOMEM = -4, RING_CORRUPT = -5 };
-
-enum state { NEW, STARTED, DONE, CANCELLED };
-
-/* Of the consumer. RUNG: a producer took it upon itself to strike the bell; the consumer itself goes back to AWAKE. If the producer dies
-   before the stroke the word still says that something is owed. */
-enum sleep { AWAKE, ASLEEP, RUNG };
-
-/* A count that survives its writer's death between the fact (a tail published, a state set) and the count. The intent (where, then the
-   next value) is written first; who finds a writer dead looks whether the fact at `at` came true, and settles the count. One writer at a
-   time. */
-struct tally {
-    _Atomic uint64_t count, next, at;
-};
-
-struct header {
-    _Atomic uint64_t magic; /* stored last by ring_format */
-    uint32_t version;
-    uint64_t capacity;
-    /* written by the consumer (after its death: the owner) */
-    alignas(64) _Atomic uint64_t head; /* (H) released when records before it may be overwritten */
-    _Atomic uint64_t busy_since;       /* CLOCK_MONOTONIC ns at which the oldest record in hand was taken, 0: idle */
-    struct tally handled;
-    /* written by producers, under the lock */
-    alignas(64) _Atomic uint64_t tail; /* (T) released when records before it are whole */
-    struct tally accepted;
-    _Atomic uint64_t populated_base, populated_end; /* pages of these positions are present */
-    _Atomic uint32_t last_cpu;                      /* on which the last producer ran */
-    alignas(64) _Atomic uint32_t sleeping;          /* (S) enum sleep */
-    alignas(64) _Atomic uint32_t space_wait;        /* (W) futex; 1: producers sleep until there is room */
-    alignas(64) pthread_mutex_t lock;
-    _Atomic uint64_t recovered; /* deaths of lock owners */
-    alignas(64) struct tally cancelled;
-    /* rarely written */
-    alignas(64) _Atomic uint64_t closed; /* (C) non-zero: producers are refused */
-    _Atomic uint64_t epoch;              /* attempt << 1 | claimed */
-    _Atomic uint32_t pid;                /* of the consumer */
-    alignas(64) _Atomic uint64_t waiting;
-};
-
-struct record {
-    _Atomic uint32_t length; /* of the body */
-    _Atomic uint32_t state;  /* enum state | tries << 8, one word so that both change at once */
-    uint16_t kind, flags;
-    uint32_t mark; /* of its own position: a corrupt length leads to a place without one */
-    uint64_t sender, corr, deadline;
-    _Atomic uint64_t since; /* CLOCK_MONOTONIC ns at which it was taken in hand */
-};
-
-_Static_assert(sizeof(struct record) == 48 && offsetof(struct header, head) == 64 && offsetof(struct header, tail) == 128 &&
-                   offsetof(struct header, sleeping) == 192 && offsetof(struct header, space_wait) == 256 &&
-                   offsetof(struct header, lock) == 320 && offsetof(struct header, cancelled) == 384 &&
-                   offsetof(struct header, closed) == 448 && sizeof(struct header) <= RING_HEADER,
-               "the layout is shared by processes of different builds: change RING_VERSION with it");
 
 /* One process's view of a ring. */
 struct ring {
@@ -120,6 +58,7 @@ struct ring {
     int fault;                 /* RING_FAULTS builds: where to die, or negative: to stop */
     uint64_t seen_head;        /* producers', under the lock */
     uint64_t head, next, tail; /* the consumer's: its own head, its reading position, the tail that it saw */
+    bool armed;                /* the consumer's: `sleeping` may be set */
 };
 
 /* One record, checked: its words were read once and lie inside the ring. */
@@ -142,7 +81,8 @@ struct message {
 #define fence() atomic_thread_fence(memory_order_seq_cst)
 
 #ifdef RING_FAULTS
-#define FAULT(r, point) ((r)->fault == (point) ? (void)raise(SIGKILL) : (r)->fault == -(point) ? (void)raise(SIGSTOP) : (void)0)
+#define FAULT(r, point) \
+    ((r)->fault == (point) ? (void)raise(SIGKILL) : (r)->fault == -(point) ? (void)raise(SIGSTOP) : (void)0)
 #else
 #define FAULT(r, point) ((void)0)
 #endif
@@ -215,7 +155,8 @@ static inline void tally_mend(const struct ring *r, struct tally *t, enum state 
 {
     struct view v;
     uint64_t at = load(t->at), head = load(r->h->head), tail = load(r->h->tail);
-    if (load(t->next) == load(t->count) + 1 && at - head < tail - head && ring_view(r, at, tail, &v) && ring_state(v.record) == state)
+    if (load(t->next) == load(t->count) + 1 && at - head < tail - head && ring_view(r, at, tail, &v) &&
+        ring_state(v.record) == state)
         tally_settle(t);
 }
 
@@ -259,8 +200,8 @@ static inline void ring_unlock(struct ring *r)
     pthread_mutex_unlock(&r->h->lock);
 }
 
-/* (C) Called with the lock held. The closer writes `closed`, then reads the lock's word; a producer writes the lock's word, then reads
-   `closed`: each needs a full fence between the two. On x86 the lock's own instruction is one. */
+/* (C) Called with the lock held. The closer writes `closed`, then reads the lock's word; a producer writes the lock's
+   word, then reads `closed`: each needs a full fence between the two. On x86 the lock's own instruction is one. */
 static inline bool ring_closed(const struct ring *r)
 {
 #if !defined(__x86_64__) && !defined(__i386__)
@@ -300,7 +241,8 @@ static inline bool ring_populate(struct ring *r, uint64_t to)
     uint64_t length = (to - end + RING_AHEAD) & ~(RING_AHEAD - 1);
     if (length > r->capacity)
         length = r->capacity;
-    if (madvise(r->data + (end & r->mask), length, MADV_POPULATE_WRITE) && errno != EINVAL) /* EINVAL: Linux before 5.14 */
+    if (madvise(r->data + (end & r->mask), length, MADV_POPULATE_WRITE) &&
+        errno != EINVAL) /* EINVAL: Linux before 5.14 */
         return false;
     store(h->populated_end, end + length);
     return true;
@@ -346,8 +288,8 @@ static inline void ring_strike(const struct ring *r)
         return; /* EAGAIN: the counter is full, so the reader has been told often enough */
 }
 
-/* Wake the consumer if it sleeps. (S) tail written, fence, `sleeping` read; the consumer writes `sleeping`, fence, reads the tail: one of
-   the two sees the other. */
+/* Wake the consumer if it sleeps. (S) tail written, fence, `sleeping` read; the consumer writes `sleeping`, fence,
+   reads the tail: one of the two sees the other. */
 static inline void ring_bell(struct ring *r)
 {
     uint32_t asleep = ASLEEP;
@@ -358,7 +300,8 @@ static inline void ring_bell(struct ring *r)
     }
 }
 
-/* Sleep until there may be room or `nanoseconds` have passed. (W) `space_wait` written, fence, head read; the consumer the other way. */
+/* Sleep until there may be room or `nanoseconds` have passed. (W) `space_wait` written, fence, head read; the consumer
+   the other way. */
 static inline void ring_await_room(struct ring *r, uint64_t need, uint64_t limit, uint64_t nanoseconds)
 {
     struct header *h = r->h;
@@ -377,7 +320,8 @@ static inline void ring_wake_senders(struct ring *r, bool anyway)
     fence(); /* (W) */
     if (!load(h->space_wait))
         return;
-    if (anyway || load(h->tail) - load(h->head) <= r->capacity - r->capacity / 4) { /* not for each single record of a full ring */
+    if (anyway || load(h->tail) - load(h->head) <=
+                      r->capacity - r->capacity / 4) { /* not for each single record of a full ring */
         store(h->space_wait, 0);
         ring_futex(&h->space_wait, FUTEX_WAKE, INT_MAX, NULL);
     }

@@ -1,0 +1,81 @@
+/* What lies in a ring's shared memory: one page of header, then the data, a sequence of records.
+
+Rule: words written by different parties lie on different cache lines, and the offsets are a contract between processes
+that may come from different builds (after an upgrade a guardian still runs the old one): whoever moves a word changes
+RING_VERSION.
+
+Positions are absolute byte offsets that never wrap; a record is 8-aligned and, the data being mapped twice in a row,
+never split.
+
+Rejected: 32-bit positions (a busy ring wraps them within minutes, and a stale one would look right again). */
+
+#ifndef ACTORS_LAYOUT_H
+#define ACTORS_LAYOUT_H
+
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RING_MAGIC UINT64_C(0x676e69722d746361) /* "act-ring" */
+#define RING_VERSION 1u
+#define RING_HEADER 4096
+#define RING_MINIMUM UINT64_C(4096)
+#define RING_MAXIMUM (UINT64_C(1) << 31) /* a record's length is 32 bits */
+
+enum state { NEW, STARTED, DONE, CANCELLED };
+
+/* Of the consumer. RUNG: a producer took it upon itself to strike the bell; the consumer itself goes back to AWAKE. If
+   the producer dies before the stroke the word still says that something is owed. */
+enum sleep { AWAKE, ASLEEP, RUNG };
+
+/* A count that survives its writer's death between the fact (a tail published, a state set) and the count. The intent
+   (where, then the next value) is written first; who finds a writer dead looks whether the fact at `at` came true, and
+   settles the count. One writer at a time. */
+struct tally {
+    _Atomic uint64_t count, next, at;
+};
+
+struct header {
+    _Atomic uint64_t magic; /* stored last by ring_format */
+    uint32_t version;
+    uint64_t capacity;
+    /* written by the consumer (after its death: the owner) */
+    alignas(64) _Atomic uint64_t head; /* (H) released when records before it may be overwritten */
+    _Atomic uint64_t busy_since;       /* CLOCK_MONOTONIC ns at which the oldest record in hand was taken, 0: idle */
+    struct tally handled;
+    /* written by producers, under the lock */
+    alignas(64) _Atomic uint64_t tail; /* (T) released when records before it are whole */
+    struct tally accepted;
+    _Atomic uint64_t populated_base, populated_end; /* pages of these positions are present */
+    _Atomic uint32_t last_cpu;                      /* on which the last producer ran */
+    alignas(64) _Atomic uint32_t sleeping;          /* (S) enum sleep */
+    alignas(64) _Atomic uint32_t space_wait;        /* (W) futex; 1: producers sleep until there is room */
+    alignas(64) pthread_mutex_t lock;
+    _Atomic uint64_t recovered; /* deaths of lock owners */
+    alignas(64) struct tally cancelled;
+    /* rarely written */
+    alignas(64) _Atomic uint64_t closed; /* (C) non-zero: producers are refused */
+    _Atomic uint64_t epoch;              /* attempt << 1 | claimed */
+    _Atomic uint32_t pid;                /* of the consumer */
+    alignas(64) _Atomic uint64_t waiting;
+};
+
+struct record {
+    _Atomic uint32_t length; /* of the body */
+    _Atomic uint32_t state;  /* enum state | tries << 8, one word so that both change at once */
+    uint16_t kind, flags;
+    uint32_t mark; /* of its own position: a corrupt length leads to a place without one */
+    uint64_t sender, corr, deadline;
+    _Atomic uint64_t since; /* CLOCK_MONOTONIC ns at which it was taken in hand */
+};
+
+_Static_assert(sizeof(struct record) == 48 && offsetof(struct header, head) == 64 &&
+                   offsetof(struct header, tail) == 128 && offsetof(struct header, sleeping) == 192 &&
+                   offsetof(struct header, space_wait) == 256 && offsetof(struct header, lock) == 320 &&
+                   offsetof(struct header, cancelled) == 384 && offsetof(struct header, closed) == 448 &&
+                   sizeof(struct header) <= RING_HEADER,
+               "the layout is shared by processes of different builds: change RING_VERSION with it");
+
+#endif
