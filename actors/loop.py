@@ -118,49 +118,75 @@ class Loop:
     # --- mail
 
     async def _work(self, worker: Worker, shared: bool) -> None:
-        take, endpoint, local = self.endpoint.main.next, self.endpoint, self.local
+        take, hold, endpoint, local = self.endpoint.main.next, self.endpoint.main.hold, self.endpoint, self.local
+        news, begin = endpoint.news, self._begin
         left = BATCH
         while not self.leaving:
             if local:
-                self.endpoint.main.finish() if not shared else None
+                if not shared:
+                    endpoint.main.finish()
                 await self._run_local(worker, local.popleft())
                 continue
             record = take(0.0 if shared and self._others_busy(worker) else SPIN)
-            if record is None:
-                await (self._drained() if self.draining else self._sleep())
-                left = BATCH
-            elif record.__class__ is int:
-                endpoint.pump()
-                self.client.dispatch()
-            else:
-                await self._handle(worker, record, self.endpoint.main.hold() if shared else -1)  # type: ignore[arg-type]
-                if endpoint.news:
+            if record.__class__ is tuple:
+                held = hold() if shared else -1
+                value = begin(worker, record)
+                if value is not None:
+                    await self._finish(worker, record, value)
+                if held >= 0:
+                    worker.caller = worker.call = 0
+                    self.mail.done(held)
+                if news:
                     self.client.dispatch()
                 left -= 1
                 if left <= 0:
                     left = BATCH
                     await asyncio.sleep(0)
+            elif record is None:
+                await (self._drained() if self.draining else self._sleep())
+                left = BATCH
+            else:
+                endpoint.pump()
+                self.client.dispatch()
 
-    async def _handle(self, worker: Worker, record: Record, held: int) -> None:
+    def _begin(self, worker: Worker, record: Record) -> Any:
+        """Call the handler of a record. None: that was all; else what it returned, to be awaited."""
         kind, flags, sender, corr, deadline, _, _, body = record
         worker.caller, worker.call = sender, corr
+        endpoint = self.endpoint
         try:
-            if deadline and time.monotonic_ns() >= deadline:
-                self.client.answer(sender, corr, EXPIRED, b"", 0)
-                return
-            if flags & HANDLE:
-                body = self.client.body_of(record)
-            call = decode_call(body, flags)
-            method = self.methods.get(call[0]) or self._method(call[0])
-            endpoint = self.endpoint
-            endpoint.in_sync = True
-            try:
-                value = method(*call[2:], **call[1]) if flags & KEYWORDS else method(*call[1:])
-            finally:
-                endpoint.in_sync = False
+            if flags or deadline:
+                if deadline and time.monotonic_ns() >= deadline:
+                    self.client.answer(sender, corr, EXPIRED, b"", 0)
+                    return None
+                call = decode_call(self.client.body_of(record), flags)
+                arguments, keywords = (call[2:], call[1]) if flags & KEYWORDS else (call[1:], {})
+                method = self.methods.get(call[0]) or self._method(call[0])
+                endpoint.in_sync = True
+                value = method(*arguments, **keywords)
+            else:
+                name, *arguments = decode_call(body, 0)
+                method = self.methods.get(name) or self._method(name)
+                endpoint.in_sync = True
+                value = method(*arguments)
+            endpoint.in_sync = False
             if value.__class__ not in _PLAIN and hasattr(value, "__await__"):
-                endpoint.pump()  # armed: the door must ring while the handler is suspended
-                value = await value
+                return value
+            if kind == ASK:
+                self._answer_value(sender, corr, value)
+        except Exception as error:
+            endpoint.in_sync = False
+            self._raised(error, record)
+        if flags & HANDLE:
+            self._drop_blob(record)
+        return None
+
+    async def _finish(self, worker: Worker, record: Record, pending: Any) -> None:
+        """Await what a handler returned."""
+        kind, flags, sender, corr = record[:4]
+        self.endpoint.pump()  # armed: the door must ring while the handler is suspended
+        try:
+            value = await pending
             if kind == ASK:
                 self._answer_value(sender, corr, value)
         except asyncio.CancelledError:
@@ -172,16 +198,18 @@ class Loop:
             if kind == ASK:
                 self.client.answer(sender, corr, CANCELLED, b"", 0)
         except Exception as error:
-            if kind == ASK:
-                self.client.answer(sender, corr, ERROR, *encode_error(error))
-            else:
-                self._failed(error, record)
-        finally:
-            if flags & HANDLE:
-                self.client.send("drop", blob=int.from_bytes(record[7], "little"))
-            if held >= 0:
-                worker.caller = worker.call = 0
-                self.mail.done(held)
+            self._raised(error, record)
+        if flags & HANDLE:
+            self._drop_blob(record)
+
+    def _raised(self, error: Exception, record: Record) -> None:
+        if record[0] == ASK:
+            self.client.answer(record[2], record[3], ERROR, *encode_error(error))
+        else:
+            self._failed(error, record)
+
+    def _drop_blob(self, record: Record) -> None:
+        self.client.send("drop", blob=int.from_bytes(record[7], "little"))
 
     def _answer_value(self, sender: int, corr: int, value: Any) -> None:
         try:
