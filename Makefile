@@ -18,7 +18,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/identifiers.py $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -m "bench or not bench" $(ARGS)
+	@$(BIN)/python -m pytest -m "not nightly" $(ARGS)
 
 bench: $(VENV)/.dev
 	@$(BIN)/actors bench $(ARGS)

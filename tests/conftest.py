@@ -1,0 +1,49 @@
+"""What every test can ask for: a guard against leaks and reproducible chance.
+
+The seed of a run is printed in its first lines and, for each test that uses it, in the output that a failure shows; `--seed N` repeats it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from kit import LeakGuard
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=None, help="seed of everything that tests choose by chance")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:  # workers of xdist are told the seed of the session that they belong to
+        config.option.seed = random.SystemRandom().randrange(1 << 32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.option.seed}"
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Chance, the same for the same `--seed` and test."""
+    seed = f"{request.config.option.seed}/{request.node.nodeid}"
+    print(f"seed of this test: {seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def leak_guard(request: pytest.FixtureRequest) -> Iterator[LeakGuard]:
+    """Nothing may be left when the test and its younger fixtures are over."""
+    with LeakGuard() as guard:
+        yield guard
+        request.node.funcargs.clear()  # pytest keeps what fixtures gave (a system with its mappings) until after this
+
+
+@pytest.fixture(scope="module")
+def module_leak_guard() -> Iterator[LeakGuard]:
+    """The same around all tests of a module, for modules that share a system."""
+    with LeakGuard() as guard:
+        yield guard

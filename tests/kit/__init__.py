@@ -1,0 +1,30 @@
+"""What fault tests share: a journal that survives death, a history that is judged, a guard against leaks, and processes as /proc shows them."""
+
+from .gate import Gate
+from .history import History
+from .journal import Journal
+from .leaks import LeakGuard, system_name
+from .processes import RUN, Family, Process, alive, children, descendants, family, kill, marked, process, processes
+from .script import Script
+from .until import until
+
+__all__ = [
+    "RUN",
+    "Family",
+    "Gate",
+    "History",
+    "Journal",
+    "LeakGuard",
+    "Process",
+    "Script",
+    "alive",
+    "children",
+    "descendants",
+    "family",
+    "kill",
+    "marked",
+    "process",
+    "processes",
+    "system_name",
+    "until",
+]

@@ -1,0 +1,101 @@
+"""What a test may leave behind: nothing.
+
+Rule: before and after a test, the same processes (zombies too), descriptors, threads, mappings of actors' memory, abstract sockets and files
+in /dev/shm. What is new afterwards is looked at again for up to five seconds, since the kernel takes its time over ends; what remains then is a leak and is named.
+
+Processes are this one's descendants, and those of this run that somebody else has adopted: marked by an environment variable, or titled
+with a system name of this run (`names`). Rejected: counting everything on the machine, where other runs come and go.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+from .processes import RUN, descendants, marked, processes
+
+PATIENCE = 5.0  # seconds
+_numbers = itertools.count(1)
+
+
+def system_name(label: str = "fault") -> str:
+    """A system's name that no other run uses and that the guard knows."""
+    return f"{label}-{os.getpid()}-{next(_numbers)}"
+
+
+class LeakGuard:
+    """A context manager around a test. AssertionError at its end, naming what was left."""
+
+    def __enter__(self) -> LeakGuard:
+        os.environ.setdefault(RUN, str(os.getpid()))
+        gc.collect()
+        self.before = snapshot()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if kind is None:
+            self.check()
+
+    def check(self) -> None:
+        """Compare now."""
+        end = time.monotonic() + PATIENCE
+        while left := self.left():
+            assert time.monotonic() < end, "left behind:\n" + "\n".join(f"  {each}" for each in left)
+            gc.collect()
+            time.sleep(0.005)
+
+    def left(self) -> list[str]:
+        """What is there now and was not before."""
+        return sorted((snapshot() - self.before).elements())
+
+
+def snapshot() -> Counter[str]:
+    """Everything that counts, as sentences."""
+    return Counter([*_processes(), *_descriptors(), *_threads(), *_mappings(), *_sockets(), *_files()])
+
+
+def _ours(text: str) -> bool:
+    """Does this title or socket bear a system name of this process?"""
+    return f"-{os.getpid()}-" in text
+
+
+def _processes() -> list[str]:
+    found = {each.pid: each for each in descendants(os.getpid())}
+    found.update((each.pid, each) for each in processes() if each.title.startswith("actors: ") and _ours(each.title))
+    found.update((each.pid, each) for each in marked(os.environ[RUN]) if each.pid != os.getpid())
+    return [f"process {each.pid} ({each.state}) {each.title}" for each in found.values()]
+
+
+def _descriptors() -> list[str]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:  # the one that lists this folder
+            continue
+        found.append(f"descriptor of {target.partition('[')[0] if target.startswith(('pipe:', 'socket:')) else target}")
+    return found
+
+
+def _threads() -> list[str]:
+    return [f"thread {each.name}" for each in threading.enumerate()]
+
+
+def _mappings() -> list[str]:
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [f"mapping of {line.split(maxsplit=5)[5]}" for line in lines if "memfd:actors" in line]
+
+
+def _sockets() -> list[str]:
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    return [f"socket {name}" for line in lines if (name := line.rpartition(" ")[2]).startswith("@actors/") and _ours(name)]
+
+
+def _files() -> list[str]:
+    return [f"file {path}" for path in Path("/dev/shm").glob("*")]
