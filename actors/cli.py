@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -96,13 +96,13 @@ def run(options: argparse.Namespace) -> int:
     spec = load(options.tree)
     try:
         with signals_raised(), ActorSystem(options.name or spec.name) as system:
-            system.start(spec)
             try:
+                system.start(spec)
                 return 1 if wait_for_all(system) else 0
             except Signalled as signalled:
                 print(f"actors: {signal.strsignal(signalled.number)}: finishing; once more kills", file=sys.stderr)
                 return 128 + signalled.number  # leaving `with` normally is what drains
-    except Signalled as signalled:  # before the tree was up, or while it was being left
+    except Signalled as signalled:  # while the system was being made or left
         return 128 + signalled.number
 
 
@@ -167,9 +167,12 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def restart(options: argparse.Namespace) -> int:
-    with ActorSystem.attach(options.system) as system:
-        system.lookup(options.actor).restart()
-    return 0
+    with ActorSystem.attach(options.system) as system, closing(system.events()) as events:
+        actor = system.lookup(options.actor)
+        actor.restart()
+        end = next(event for event in events if event.ref == actor and event.kind in ("restarted", "failed", "stopped"))
+        print(f"{actor.address} {end.kind}")
+    return 0 if end.kind == "restarted" else 1
 
 
 # --- measure

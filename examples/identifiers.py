@@ -15,6 +15,7 @@ two results must be equal.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import itertools
 import keyword
@@ -29,10 +30,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from actors import Actor, ActorRef, ActorSystem, Down, MailboxOptions
+from actors import Actor, ActorRef, ActorSystem, MailboxOptions
 from actors.supervision import Child, Supervisor
 
 Counts = dict[str, int]
+STEPS = 50  # of the progress bar
 MAIL = MailboxOptions(capacity=4 << 20)  # room for the largest file
 
 
@@ -51,10 +53,13 @@ def identifiers(source: bytes) -> Counts | None:
 class Tally(Actor):
     """Adds up what the tokenizers found; counts each file once, however often it comes."""
 
+    concurrency = 2  # `counted` waits while `add` goes on
+
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.files: set[int] = set()
         self.skipped = 0
+        self.grown = asyncio.Event()
 
     def add(self, number: int, found: Counts | None) -> None:
         if number in self.files:
@@ -64,8 +69,13 @@ class Tally(Actor):
             self.skipped += 1
         else:
             self.counts.update(found)
+        self.grown.set()
 
-    def done(self) -> int:
+    async def counted(self, files: int) -> int:
+        """Answers when so many files are counted, with how many are."""
+        while len(self.files) < files:
+            self.grown.clear()
+            await self.grown.wait()
         return len(self.files)
 
     def result(self) -> tuple[Counts, int]:
@@ -76,7 +86,7 @@ class Tokenizer(Actor):
     """Turns sources into counts."""
 
     def on_start(self) -> None:
-        self.tally = self.system.lookup("identifiers/tally", Tally)
+        self.tally = self.system.lookup("count/tally", Tally)
 
     def tokenize(self, number: int, source: bytes) -> None:
         self.tally.tell(Tally.add, number, identifiers(source))
@@ -86,10 +96,10 @@ class Reader(Actor):
     """Reads the files and deals them out."""
 
     def __init__(self, tokenizers: int) -> None:
-        self.names = [f"identifiers/tokenizer-{number}" for number in range(1, tokenizers + 1)]
+        self.names = names(tokenizers)
 
     def read(self, paths: list[str]) -> None:
-        tokenizers = [self.system.lookup(name, Tokenizer) for name in self.names]
+        tokenizers = [self.system.lookup(f"count/{name}", Tokenizer) for name in self.names]
         for number, (path, tokenizer) in enumerate(zip(paths, itertools.cycle(tokenizers), strict=False)):
             tokenizer.tell(Tokenizer.tokenize, number, Path(path).read_bytes())
 
@@ -101,10 +111,14 @@ def tree(tokenizers: int) -> Supervisor:
     """Consumers first: they start before, and stop after, those who tell them."""
     return Supervisor(
         Child(Tally, name="tally", mailbox=MAIL),
-        Child(Tokenizer, name="tokenizer", count=tokenizers, redeliver=3, mailbox=MAIL),
+        *(Child(Tokenizer, name=name, redeliver=3, mailbox=MAIL) for name in names(tokenizers)),
         Child(Reader, tokenizers, name="reader"),
-        name="identifiers",
+        name="count",
     )
+
+
+def names(tokenizers: int) -> list[str]:
+    return [f"tokenizer-{number}" for number in range(1, tokenizers + 1)]
 
 
 def sequential(paths: list[Path]) -> tuple[Counts, int]:
@@ -115,32 +129,29 @@ def sequential(paths: list[Path]) -> tuple[Counts, int]:
     return tally.result()
 
 
-def concurrent(name: str, paths: list[Path], tokenizers: int, spare: bool) -> tuple[Counts, int]:
-    with ActorSystem(name) as system:
+def concurrent(system_name: str, paths: list[Path], tokenizers: int, spare: bool) -> tuple[Counts, int]:
+    with ActorSystem(system_name) as system, progress(len(paths)) as show:
         system.start(tree(tokenizers))
-        tally = system.lookup("identifiers/tally", Tally)
-        victim = None if spare else system.lookup("identifiers/tokenizer-1", Tokenizer)
-        system.lookup("identifiers/reader", Reader).tell(Reader.read, [str(path) for path in paths])
-        with progress(len(paths)) as show:
-            while (done := tally.ask(Tally.done).result(timeout=60)) < len(paths):
-                show(done)
-                if victim and done > len(paths) // 3:
-                    kill(victim)
-                    victim = None
-                time.sleep(0.05)
-            show(done)
+        tally = system.lookup("count/tally", Tally)
+        system.lookup("count/reader", Reader).tell(Reader.read, [str(path) for path in paths])
+        for step in range(1, STEPS + 1):
+            show(tally.ask(Tally.counted, len(paths) * step // STEPS).result(timeout=300))
+            if step == STEPS // 3 and not spare:
+                kill_one(system, [system.lookup(f"count/{name}", Tokenizer) for name in names(tokenizers)])
         return tally.ask(Tally.result).result()
 
 
-def kill(victim: ActorRef[Tokenizer]) -> None:
-    """SIGKILL, as the kernel's out-of-memory killer would do it: nothing in the process can notice."""
-    pid = victim.info()["pid"]
-    victim.monitor(tell_of, incarnations=True)
-    os.kill(pid, signal.SIGKILL)
-
-
-def tell_of(down: Down) -> None:
-    print(f"{down.ref.address} {down.reason};", "its supervisor starts it again" if down.restarting else "it has ended")
+def kill_one(system: ActorSystem, tokenizers: list[ActorRef[Tokenizer]]) -> None:
+    """SIGKILL for one that has a file in hand, as the kernel's out-of-memory killer does it, and wait for the next."""
+    victim = next((tokenizer for tokenizer in tokenizers if tokenizer.info()["busy_since"]), tokenizers[0])
+    events = system.events()
+    begin = time.perf_counter()
+    os.kill(victim.info()["pid"], signal.SIGKILL)
+    mine = (event for event in events if event.ref == victim)
+    reason = next(event.reason for event in mine if event.kind == "crashed")
+    next(event for event in mine if event.kind == "restarted")
+    print(f"{victim.address} was {reason} and restarted after {(time.perf_counter() - begin) * 1e3:.1f} ms")
+    events.close()
 
 
 @contextmanager
