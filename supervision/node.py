@@ -120,6 +120,11 @@ class Node:
         return None if self.patience is Patience.DRAIN or self.policy.shutdown == math.inf else self.policy.shutdown
 
     @property
+    def is_over(self) -> bool:
+        """Down for good: to be forgotten."""
+        return self.phase is Phase.DOWN and self.goal is Goal.GONE
+
+    @property
     def in_order(self) -> bool:
         """Its children are started and stopped one at a time; otherwise each goes its own way."""
         return self.kind == "supervisor" and (self.phase is Phase.STARTING or self.strategy != "one_for_one")

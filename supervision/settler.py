@@ -48,11 +48,15 @@ class Settler:
         """Take every step that can be taken now."""
         while self._unsettled:
             parent, child = self._unsettled.popleft()
-            if parent.takes_down:
+            if child and child.uid not in parent.children:
+                continue
+            if child and child.is_over:  # whoever's turn it is: its monitors don't wait for its siblings
+                self._remove(child)
+            elif parent.takes_down:
                 self._stop_next(parent)
             elif parent.in_order:
                 self._step(parent)
-            elif child and child.uid in parent.children:
+            elif child:
                 self._drive(child)
         out, self.out = self.out, []
         return out
@@ -119,17 +123,19 @@ class Settler:
     def _stop_next(self, parent: Node) -> None:
         """All children go, the last first."""
         for child in reversed(parent.children.values()):
+            if child.is_over:
+                return self._remove(child)
             if child.phase is not Phase.DOWN:
                 return self._begin_stop(child)
-            if child.goal is Goal.GONE:
-                return self._remove(child)
         return self._down(parent)
 
     def _step(self, parent: Node) -> None:
         """One child at a time: those that must go, the last first; then those that must come, the first first."""
         for child in reversed(parent.children.values()):
-            if child.leaving or child.goal is Goal.GONE:
-                return self._drive(child)
+            if child.is_over:
+                return self._remove(child)
+            if child.leaving:
+                return self._begin_stop(child)
         for child in parent.children.values():
             if child.goal is Goal.UP and child.phase is not Phase.RUNNING:
                 return self._drive(child)
@@ -141,8 +147,6 @@ class Settler:
         """One child, on its own."""
         if child.leaving:
             self._begin_stop(child)
-        elif child.phase is Phase.DOWN and child.goal is Goal.GONE:
-            self._remove(child)
         elif child.phase is Phase.DOWN and child.goal is Goal.UP and self.now >= child.not_before and child.above.lets_start:
             self._begin_start(child)
 
@@ -182,9 +186,11 @@ class Settler:
         self.touch(node)
 
     def _remove(self, node: Node) -> None:
-        del self.nodes[node.uid], node.above.children[node.uid]
-        self.timers.cancel(node.uid)
-        if node.asked:
-            self.out.append(StartFailed(node.uid, *(node.start_error or (node.reason, node.uid))))
-        self.out.append(Ended(node.uid, node.reason))
+        """Forget it, and what is down with it, in reverse."""
+        for each in reversed(list(node.walk())):
+            del self.nodes[each.uid], each.above.children[each.uid]
+            self.timers.cancel(each.uid)
+            if each.asked:
+                self.out.append(StartFailed(each.uid, *(each.start_error or (each.reason, each.uid))))
+            self.out.append(Ended(each.uid, each.reason))
         self.touch_children(node.above)

@@ -103,7 +103,7 @@ class Tree:
             self._settler.timers.cancel(uid)
             self._judge.ended(node, reason)
             node.alive, node.phase = False, Phase.STOPPING
-            for child in node.children.values():
+            for child in reversed(node.children.values()):
                 self._stop(child, node.patience is Patience.DRAIN)
             self._settler.touch_children(node)
         return self._settler.settle()
@@ -158,7 +158,7 @@ class Tree:
         """Stop the root's children in reverse, one at a time, then AllStopped. Nothing can be added from here on."""
         self._settler.now = now
         if self._close():
-            for child in self._root.children.values():
+            for child in reversed(self._root.children.values()):
                 self._stop(child, drain)
         return self._settler.settle()
 
