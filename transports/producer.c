@@ -263,6 +263,7 @@ static bool cancel_locked(struct ring *r, uint64_t position, uint64_t sender, ui
     tally_intend(&r->h->cancelled, position);
     if (!atomic_compare_exchange_strong(&v.record->state, &state, state | CANCELLED))
         return false;
+    FAULT(r, 9);
     tally_settle(&r->h->cancelled);
     return true;
 }

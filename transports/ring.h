@@ -410,7 +410,9 @@ static inline bool ring_done(struct ring *r, uint64_t position)
         return true;
     tally_intend(&r->h->handled, position);
     store_release(v.record->state, (state & ~0xffu) | DONE);
+    FAULT(r, 7);
     tally_settle(&r->h->handled);
+    FAULT(r, 8);
     return position != r->head || ring_advance(r);
 }
 

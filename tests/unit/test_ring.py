@@ -55,16 +55,17 @@ def pair(capacity: int = 4096) -> Iterator[tuple[Ring, mmap.mmap]]:
 @contextmanager
 def lock_held(header: mmap.mmap) -> Iterator[tuple[int, threading.Event]]:
     """The senders' lock, held by another thread: its tid, and the event that makes it die with the lock."""
-    libc, word = ctypes.CDLL(None), ctypes.c_char.from_buffer(header, LOCK)
-    held, stop, die, tid = threading.Event(), threading.Event(), threading.Event(), []
+    libc, words = ctypes.CDLL(None), [ctypes.c_char.from_buffer(header, LOCK)]
+    held, stop, die = threading.Event(), threading.Event(), threading.Event()
+    tid: list[int] = []
 
     def hold() -> None:
-        libc.pthread_mutex_lock(ctypes.byref(word))
+        libc.pthread_mutex_lock(ctypes.byref(words[0]))
         tid.append(threading.get_native_id())
         held.set()
         stop.wait()
         if not die.is_set():
-            libc.pthread_mutex_unlock(ctypes.byref(word))
+            libc.pthread_mutex_unlock(ctypes.byref(words[0]))
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -74,7 +75,7 @@ def lock_held(header: mmap.mmap) -> Iterator[tuple[int, threading.Event]]:
     finally:
         stop.set()
         thread.join()
-        del word
+        words.clear()  # the map can't be closed before
 
 
 def test_a_record_arrives_as_it_was_sent() -> None:
@@ -391,3 +392,15 @@ def test_corrupt_is_a_runtime_error_that_says_where() -> None:
         with pytest.raises(Corrupt, match=r"mailbox corrupt: .*tail 8, capacity 4096"):
             ring.take()
         assert issubclass(Corrupt, RuntimeError)
+
+
+def test_a_ring_that_owns_its_bell_closes_it_and_one_that_borrows_it_does_not() -> None:
+    borrowed, owned = (os.eventfd(0, os.EFD_CLOEXEC) for _ in range(2))
+    fd = _ring.create(4096)
+    rings = [Ring(fd, borrowed), Ring(fd, owned, True)]
+    os.close(fd)
+    assert [ring.bell for ring in rings] == [borrowed, owned]
+    rings.clear()
+    os.close(borrowed)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.close(owned)

@@ -1,4 +1,4 @@
-"""Whatever a stray write does to a ring's memory, its users get an error or a wrong value: never a crash, never an endless loop."""
+"""Whatever a stray write does to a ring's memory, its users get an error or a wrong value, never a crash or a hang."""
 
 import mmap
 import os
@@ -7,6 +7,7 @@ import signal
 import struct
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -18,16 +19,10 @@ FIELDS = [at for at in range(512) if at not in LOCK]
 ROUNDS = 4000
 
 
-def make(fd: int, bell: int) -> Ring:
-    return Ring(fd, bell)
-
-
 def damage(rng: random.Random, memory: mmap.mmap, positions: list[int]) -> str:
     """Flip some bits of a header's word or of a record's header."""
-    if rng.random() < 0.5:
-        at = rng.choice(FIELDS)
-    else:
-        at = HEADER + rng.choice(positions) % 4096 + rng.randrange(RECORD)
+    record = HEADER + rng.choice(positions) % 4096
+    at = rng.choice(FIELDS) if rng.random() < 0.5 else record + rng.randrange(RECORD)
     flip = rng.choice([1, 0x80, 0xFF, 1 << rng.randrange(8)])
     memory[at % len(memory)] ^= flip
     return f"byte {at} ^ {flip:#x}"
@@ -49,16 +44,18 @@ def use_everything(rng: random.Random, ring: Ring, inbox: Inbox, positions: list
         lambda: inbox.finish(),
         lambda: inbox.collect(table, [], [], 5, None, True),
         lambda: ring.in_hand(rng.choice([0, 1, 99])),
-        lambda: (ring.grant(2), ring.claim(2)),
-        lambda: (ring.owed(), ring.ring(), ring.owner(), ring.quiet(), ring.closed, ring.waiting),
+        lambda: ring.grant(2),
+        lambda: ring.claim(2),
+        lambda: (ring.owed(), ring.owner(), ring.quiet(), ring.closed, ring.waiting),
+        lambda: ring.ring(),
         lambda: ring.stats(),
-        lambda: (ring.close(), ring.sweep(), ring.reopen()),
+        lambda: ring.close(),
+        lambda: ring.sweep(),
+        lambda: ring.reopen(),
     ]
     for call in rng.sample(calls, len(calls)):
-        try:
+        with suppress(Corrupt, RuntimeError):  # RuntimeError: there is no record to hold
             call()
-        except (Corrupt, RuntimeError):
-            pass
 
 
 def one_round(seed: int, bell: int) -> None:
@@ -78,7 +75,7 @@ def one_round(seed: int, bell: int) -> None:
 
 
 def test_thousands_of_random_flips_neither_crash_nor_hang_any_method() -> None:
-    """In a child of its own: a crash or a hang (its alarm) is its exit status, and the round at fault is in the shared page."""
+    """In a child of its own: a crash or a hang (its alarm) is its exit status, and the seed is in the shared page."""
     base = random.SystemRandom().randrange(1 << 30)
     progress = mmap.mmap(-1, 16)
     pid = os.fork()

@@ -1,4 +1,4 @@
-"""An inbox puts every answer where its asker looks, hands mail out one by one, and is armed whenever it says that nothing is there."""
+"""An inbox puts answers where their askers look, hands mail out one by one, and is armed when it has nothing."""
 
 import gc
 import os
@@ -18,6 +18,8 @@ from actors.transports._ring import Inbox, News, ReplyBase, Ring
 
 class Reply(ReplyBase):
     __slots__ = ("__weakref__", "box")
+
+    box: object
 
 
 def make(bell: int, capacity: int = 1 << 16) -> Ring:
@@ -250,7 +252,15 @@ def test_control_and_replies_come_before_mail(side: Side) -> None:
     assert side.take() == b"mail"
 
 
-@pytest.mark.parametrize("knock", [Side.send, lambda s: s.control.put(b"", 1, 0, 0, 0), lambda s: s.replies.answer(b"", 1, 0, 0, 1)])
+def put(side: Side) -> object:
+    return side.control.put(b"", 1, 0, 0, 0)
+
+
+def answer(side: Side) -> object:
+    return side.replies.answer(b"", 1, 0, 0, 1)
+
+
+@pytest.mark.parametrize("knock", [Side.send, put, answer])
 def test_when_next_says_nothing_anything_that_comes_rings_the_bell(side: Side, knock: Callable[[Side], object]) -> None:
     assert side.inbox.next(5) is None
     assert not side.is_rung()
@@ -307,6 +317,35 @@ def test_a_new_inbox_disarms_what_its_dead_predecessor_armed(side: Side) -> None
     side.mail.bell = side.bell
     assert successor.next(0) is not None
     assert side.mail.stats()["sleeping"] == 0
+
+
+def test_two_inboxes_may_share_a_reply_lane_and_whoever_sleeps_on_it_is_woken(side: Side) -> None:
+    """An actor's loop takes mail while another thread of it sleeps until its answer comes."""
+    bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    side.replies.bell = bell
+    others = Inbox(bell, side.replies, None)
+    assert side.inbox.next(0) is None
+    others.collect(side.table, side.fire, side.news, 0, None, False)
+    side.send()
+    assert side.take() == b""
+    side.replies.answer(b"", 1, 0, 0, 1)
+    assert select.select([bell], [], [], 0)[0], "the thread that sleeps on it is told, whatever the loop does meanwhile"
+
+
+def test_the_last_reference_to_a_reply_may_end_in_collect_and_its_finalizer_collect_again(side: Side) -> None:
+    class Forgotten(ReplyBase):
+        def __del__(self) -> None:
+            side.collect()
+
+    kept = side.ask(3)
+    for corr in (1, 2):
+        side.table[corr] = Forgotten()
+    for corr in (1, 2, 3):
+        side.replies.answer(b"%d" % corr, 1, 0, 0, corr)
+    side.collect()
+    assert (kept.body, side.table) == (b"3", {})
+    stats = side.replies.stats()
+    assert (stats["head"], stats["handled"]) == (stats["tail"], 3)
 
 
 def test_an_inbox_without_mail_has_lanes_only() -> None:

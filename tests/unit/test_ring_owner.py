@@ -147,6 +147,15 @@ def test_a_sweep_returns_all_that_was_not_handled_and_leaves_nothing() -> None:
     assert (stats["head"], depth(ring), stats["busy_since"]) == (stats["tail"], 0, 0)
 
 
+def test_a_sweep_of_one_kind_leaves_the_others_where_they_are() -> None:
+    ring = make()
+    for number, kind in enumerate((1, 2, 1, 2)):
+        ring.push(b"%d" % number, kind, 0, 5, 0, 0, 0)
+    assert bodies(ring.sweep(2)) == [b"1", b"3"]
+    assert depth(ring) == 2
+    assert [take(ring)[7], take(ring)[7]] == [b"0", b"2"]
+
+
 def test_a_swept_ring_can_be_opened_again() -> None:
     ring = make()
     fill(ring, 2)

@@ -1,4 +1,4 @@
-"""What the standard library lacks: a child of one's parent, prctl, and a quick look whether msgpack can carry a value as it is."""
+"""What the standard library lacks: a child of one's parent, prctl, a look whether msgpack carries a value as it is."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def test_the_lock_of_a_killed_sibling_is_inherited() -> None:
     ring = _ring.Ring(fd)
     subprocess.run([sys.executable, "-c", LOCK_HOLDER, str(fd)], pass_fds=(fd,), check=True)
     os.close(fd)
-    pid, status = os.waitpid(-1, 0)
+    _, status = os.waitpid(-1, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert ring.push(b"", 0, 0, 0, 0, 0, 0) == 0
     assert ring.stats()["recovered"] == 1
@@ -123,19 +123,31 @@ CYCLE: list[Any] = []
 CYCLE.append({"again": CYCLE})
 
 
-@pytest.mark.parametrize(
-    "value",
-    [None, True, 0, -(2**63), 2**64 - 1, -1, 1.5, float("nan"), "", "é\U0001f600", b"", [], {}, nest(100)]
-    + [[1, "a", {"k": [None, {b"b": 2.0}]}], {1: 2, None: 3, 1.5: 4, True: 5}],
-)
+PLAIN: list[Any] = [None, True, 0, -(2**63), 2**64 - 1, -1, 1.5, float("nan"), "", "é\U0001f600", b"", [], {}]
+PLAIN += [nest(100), [1, "a", {"k": [None, {b"b": 2.0}]}], {1: 2, None: 3, 1.5: 4, False: 5}]
+OTHER: list[Any] = [
+    (),
+    (1,),
+    set(),
+    1j,
+    object(),
+    int,
+    2**64,
+    -(2**63) - 1,
+    Int(1),
+    Str("a"),
+    List(),
+    Dict(),
+    bytearray(),
+]
+OTHER += ["\ud800", {(1, 2): 3}, {"k": [{"k": Int(1)}]}, nest(101), nest(100_000), CYCLE, memoryview(b"")]
+
+
+@pytest.mark.parametrize("value", PLAIN)
 def test_plain_values(value: Any) -> None:
     assert is_plain(value)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [(), (1,), set(), 1j, object(), int, 2**64, -(2**63) - 1, Int(1), Str("a"), List(), Dict(), bytearray(), "\ud800"]
-    + [{(1, 2): 3}, {"k": [{"k": Int(1)}]}, nest(101), nest(100_000), CYCLE, memoryview(b"")],
-)
+@pytest.mark.parametrize("value", OTHER)
 def test_values_that_would_not_come_back_as_they_were(value: Any) -> None:
     assert not is_plain(value)
