@@ -63,6 +63,7 @@ def main(fd: int, guardian: int, how: str = "sibling") -> NoReturn:
 
 
 def _serve(sock: socket.socket, guardian: int, how: str, modules: list[str]) -> NoReturn:
+    """Say what this zygote can do, then fork on request: a newborn (which waits for its birth message), or a candidate for this place."""
     gc.collect()
     gc.freeze()
     wire.send(sock, {"op": "zygote", "pid": os.getpid(), "modules": modules, "threads": len(os.listdir("/proc/self/task"))})
@@ -75,12 +76,12 @@ def _serve(sock: socket.socket, guardian: int, how: str, modules: list[str]) -> 
         try:
             child, middle = FORKS[how]()
         except OSError as error:  # no process to be had (RLIMIT_NPROC, memory): the guardian reports it
-            wire.send(sock, {"op": "unborn", "uid": message.get("uid"), "attempt": message.get("attempt"), "error": str(error)})
+            wire.send(sock, {"op": "unborn", "number": message.get("number"), "error": str(error)})
             child, middle = -1, 0
         if child == 0:
             sock.close()
-            if message["op"] == "birth":
-                process.live(message, fds, guardian, middle)
+            if message["op"] == "fork":
+                process.await_birth(fds[0], guardian, middle)
             _candidate(message, fds[0], guardian, middle, how)
         for fd in fds:
             os.close(fd)

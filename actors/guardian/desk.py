@@ -104,6 +104,7 @@ class Desk:
         record = self._own(peer)
         if record is not None:
             self.guardian.perform(self.guardian.tree.ready(record.uid, time.monotonic()))
+            self.guardian.nursery.keep_spare()
 
     def op_bye(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self._own(peer)
