@@ -118,16 +118,16 @@ def _load(name: str) -> _Way:
 
 
 def _enum(kind: type) -> tuple[Take, Give] | None:
-    """Members by name; combinations of flags, which have none of their own, by value."""
+    """Members by name; those that have none of their own (combinations of flags) by value."""
     if not issubclass(kind, enum.Enum):
         return None
 
     def take(member: enum.Enum) -> Any:
         if kind.__members__.get(member.name) is member:
             return member.name
-        if isinstance(member, enum.Flag) and type(member.value) is int:
-            return member.value
-        raise ByPickle
+        if type(member.value) is not int:
+            raise ByPickle
+        return member.value
 
     return take, lambda state: kind[state] if type(state) is str else kind(state)
 

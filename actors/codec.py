@@ -52,7 +52,6 @@ _ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 _PICKLE_INSTEAD: Final = (
     ByPickle,
-    OverflowError,
     ValueError,  # lone surrogates, nested too deeply, more than 4 GiB
     RuntimeError,  # a cycle through an extension (RecursionError)
 )

@@ -37,20 +37,57 @@ Step = tuple[str, Any]  # how the path goes on, and what is there
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, true to type."""
+    """cloudpickle's, true to type. `whole`: classes that go by value go with their code, not as keys of definitions."""
+
+    whole = False
 
     def reducer_override(self, obj: Any) -> Any:
         if (reduced := arrays.reduce(obj)) is not None:
             return reduced
         if type(obj) is io.TextIOWrapper and obj is not sys.stdout and obj is not sys.stderr:
             raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
+        if isinstance(obj, (type, types.FunctionType)):
+            if definitions.source is not None:
+                modules.judge(obj.__module__)
+            if isinstance(obj, type):
+                return self._class(obj)
         return super().reducer_override(obj)
+
+    def _class(self, kind: type) -> Any:
+        if not self.whole and (key := key_of(kind)) is not None:
+            return definitions.known, (key,)
+        reduced = super().reducer_override(kind)
+        by_value = type(reduced) is tuple and len(reduced) == 6
+        return definitions.whole(kind, reduced) if by_value else reduced
+
+
+class WholePickler(Pickler):
+    """For what must be readable by a process that knows nothing yet."""
+
+    whole = True
+
+
+def key_of(kind: type) -> str | None:
+    """The key that stands for this class in messages; None: it goes by reference, or with its code."""
+    if definitions.source is None or not local(kind):
+        return None
+    return definitions.key(kind) or definitions.define(kind, _dumps_whole)
+
+
+def local(kind: type) -> bool:
+    """Whether the class goes by value."""
 
 
 def dumps(value: Any) -> bytes:
     """The value as a pickle. Raises whatever pickling it raises."""
     with io.BytesIO() as file:
         Pickler(file, protocol=5).dump(value)
+        return file.getvalue()
+
+
+def _dumps_whole(value: Any) -> bytes:
+    with io.BytesIO() as file:
+        WholePickler(file, protocol=5).dump(value)
         return file.getvalue()
 
 

@@ -28,6 +28,7 @@ from .pickling import Pickler, Step, loads, unsendable
 
 _ALWAYS_THERE: Final = frozenset(
     {"__main__", "builtins", "cloudpickle", "collections", "copyreg", "functools", "types", "typing"}
+    | {"_frozen_importlib", "_frozen_importlib_external"}
 )
 
 _registering = threading.RLock()  # cloudpickle's registry is the whole process's
