@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(60)
+from kit import system_name
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("leak_guard")]
 
 WORKERS = """
 import os, time
@@ -82,9 +82,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A system's name that no other test and no other run has."""
-    return f"cli-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}"
+def name() -> str:
+    """A system's name that no other run uses."""
+    return system_name("cli")
 
 
 @pytest.fixture
@@ -110,19 +110,6 @@ def command(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]
         [sys.executable, "-m", "actors", *arguments], capture_output=True, text=True, timeout=30, cwd=folder
     )
     return done.returncode, done.stdout, done.stderr
-
-
-def gone(pid: int) -> bool:
-    """Within ten seconds there is no such process any more."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            import select
-
-            return bool(select.select([descriptor], [], [], 10)[0])
-        finally:
-            os.close(descriptor)
-    return True
 
 
 # --- run
@@ -155,15 +142,14 @@ def test_a_drain_finishes_what_is_in_hand(start: Start, folder: Path) -> None:
 
 
 def test_the_second_signal_kills_program_and_actors(start: Start) -> None:
-    """Whatever they do; nothing is left."""
+    """Whatever they do; nothing is left (which the leak guard of this file says)."""
     program = start("Slow")
-    pid = int(program.line().split()[1])
+    assert program.line().startswith("working")
     program.process.send_signal(signal.SIGTERM)
     assert program.process.stderr and "once more kills" in program.process.stderr.readline()
     program.process.send_signal(signal.SIGTERM)
     code, out, _ = program.end()
     assert (code, out) == (-signal.SIGTERM, "")
-    assert gone(pid)
 
 
 def test_run_ends_with_1_when_an_actor_failed(start: Start) -> None:

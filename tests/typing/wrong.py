@@ -50,7 +50,7 @@ def asking(counter: ActorRef[Counter]) -> None:
     counter.ask(Counter.add, amonut=1)  # type: ignore[call-overload]
     counter.ask(Other.add, 1)  # type: ignore[call-overload]
     counter.ask(1)  # type: ignore[call-overload]
-    text: Reply[str] = counter.ask(Counter.add, 1)  # type: ignore[assignment]
+    text: Reply[str] = counter.ask(Counter.add, 1)  # type: ignore[call-overload]
     number: str = counter.ask(Counter.add, 1).result()  # type: ignore[assignment]
     counter.using(timeout="2")  # type: ignore[arg-type]
     print(text, number)
@@ -64,7 +64,7 @@ def telling(counter: ActorRef[Counter]) -> None:
 
 
 async def awaiting(counter: ActorRef[Counter]) -> None:
-    text: str = await counter.ask(Counter.add_later, 1)  # type: ignore[assignment]
+    text: str = await counter.ask(Counter.add_later, 1)  # type: ignore[call-overload]
     await counter.tell_async(Counter.add, "1")  # type: ignore[call-overload]
     print(text)
 
