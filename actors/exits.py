@@ -1,9 +1,10 @@
 """How a process ended, as a value.
 
-Rule: an exit is data, never an exception; the kernel's own report decides (`from_wait`), and what the process said of itself before it
-left only adds the text. Supervisors, monitors, links and callers all see the same value. `str()` is a sentence fragment that fits after the
-actor's name: "etl/parser was killed by SIGSEGV".
-Rejected: one class per kind (isinstance ladders, and a codec for each), and shells' 128+n numbers, which can't tell exit(139) from SIGSEGV.
+Rule: an exit is data, never an exception; the kernel's own report decides (`from_wait`), and what the process said of
+itself before it left only adds the text. Supervisors, monitors, links and callers all see the same value. `str()` is a
+sentence fragment that fits after the actor's name: "etl/parser was killed by SIGSEGV".
+Rejected: one class per kind (isinstance ladders, and a codec for each), and shells' 128+n numbers, which can't tell
+exit(139) from SIGSEGV.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ class ExitReason:
     """Why an actor or one of its incarnations ended.
 
     Attributes:
-        kind: "normal" (it stopped itself), "shutdown" (it was asked to stop), "exception" (its own code raised), "signal" (killed),
-            "exit" (its process left with `code`), "hung" (no progress, so it was killed), "unreachable" (its node is out of reach).
-        signal: the signal that killed it; None for other kinds, and for real-time signals, which have no name (their number is in `code`).
+        kind: "normal" (it stopped itself), "shutdown" (it was asked to stop), "exception" (its own code raised),
+            "signal" (killed), "exit" (its process left with `code`), "hung" (no progress, so it was killed),
+            "unreachable" (its node is out of reach).
+        signal: the signal that killed it; None for other kinds, and for real-time signals, which have no name (their
+            number is in `code`).
         code: the exit code, 0 to 255.
         error: what is known in words, the exception's type and text first.
         oom: True when the kernel killed it to free memory.
@@ -38,7 +41,8 @@ class ExitReason:
 
     @classmethod
     def from_wait(cls, si_code: int, si_status: int) -> ExitReason:
-        """The reason in the `si_code` and `si_status` of `os.waitid`. ValueError when they don't speak of an end (stopped, continued)."""
+        """The reason in the `si_code` and `si_status` of `os.waitid`. ValueError when they don't speak of an end
+        (stopped, continued)."""
         if si_code == os.CLD_EXITED:
             return cls("exit", code=si_status)
         if si_code not in (os.CLD_KILLED, os.CLD_DUMPED):
@@ -50,7 +54,8 @@ class ExitReason:
 
     @property
     def abnormal(self) -> bool:
-        """OTP's sense: True for everything but "normal", "shutdown" and an exit with code 0. A transient child is restarted if so."""
+        """OTP's sense: True for everything but "normal", "shutdown" and an exit with code 0. A transient child is
+        restarted if so."""
         return not (self.kind in ("normal", "shutdown") or (self.kind == "exit" and self.code == 0))
 
     def __str__(self) -> str:

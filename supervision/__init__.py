@@ -12,7 +12,8 @@
     node        what is remembered of one of them
     timers      one alarm a node
 
-Rule: no process, no clock and no I/O in here. Time and randomness are parameters, so that every behaviour can be tested by table.
+Rule: no process, no clock and no I/O in here. Time and randomness are parameters, so that every behaviour can be tested
+by table.
 """
 
 if __name__ != "actors.supervision":  # from a checkout the bare name would load a second copy of every class

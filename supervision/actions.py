@@ -1,8 +1,9 @@
 """What the tree asks of its guardian.
 
-Rule: frozen values that name nodes by uid; the guardian carries them out in the order given. A worker's Spawn is answered by exactly one
-`exited`, also when no process came to be. An `exited` is followed, at the latest when the worker's own children are gone, by exactly one
-of Restarting, Failed and Ended for that uid. Ended comes exactly once a uid and is the last that is said of it.
+Rule: frozen values that name nodes by uid; the guardian carries them out in the order given. A worker's Spawn is
+answered by exactly one `exited`, also when no process came to be. An `exited` is followed, at the latest when the
+worker's own children are gone, by exactly one of Restarting, Failed and Ended for that uid. Ended comes exactly once a
+uid and is the last that is said of it.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Ask:
     """Please stop: send the stop request. Repeated when a drain is cut short, then with the limit.
 
     seconds: how long it has before SIGTERM; None is no limit.
-    final: for good, so close the mailbox and let it handle what was accepted. Otherwise another incarnation follows or may follow
-        (restart of its group or by hand, failed supervisor): the mail waits for that one. If it turns out to be for good after all,
-        Ended says so.
+    final: for good, so close the mailbox and let it handle what was accepted. Otherwise another incarnation follows or
+        may follow (restart of its group or by hand, failed supervisor): the mail waits for that one. If it turns out to
+        be for good after all, Ended says so.
     """
 
     uid: int
@@ -46,14 +47,16 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The node is ready for the first time (a supervisor: all its children are). Whoever asked for its start gets the answer."""
+    """The node is ready for the first time (a supervisor: all its children are). Whoever asked for its start gets the
+    answer."""
 
     uid: int
 
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The start that was asked for has failed; what was started of it is stopped again, in reverse. Ended of the same uid follows.
+    """The start that was asked for has failed; what was started of it is stopped again, in reverse. Ended of the same
+    uid follows.
 
     cause: uid of the node that could not start, below `uid` or itself.
     """
@@ -73,7 +76,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Its restarts are used up: monitors and waiters fire, the mail is kept for `resume`. Also for each node below a failed supervisor."""
+    """Its restarts are used up: monitors and waiters fire, the mail is kept for `resume`. Also for each node below a
+    failed supervisor."""
 
     uid: int
     reason: ExitReason

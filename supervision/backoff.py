@@ -1,8 +1,9 @@
 """How long to wait before a restart.
 
-Rule: pure; the caller counts the attempts and brings the random numbers. The first restart after a stable time is immediate, since most
-crashes are one bad message; from the second on the delay doubles up to a ceiling, spread by jitter so that actors felled by one cause
-(a database that is away) do not come back in step. Rejected: OTP's plain immediate restarts, which turn a crash loop into a busy loop.
+Rule: pure; the caller counts the attempts and brings the random numbers. The first restart after a stable time is
+immediate, since most crashes are one bad message; from the second on the delay doubles up to a ceiling, spread by
+jitter so that actors felled by one cause (a database that is away) do not come back in step. Rejected: OTP's plain
+immediate restarts, which turn a crash loop into a busy loop.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if not 0 <= self.initial <= self.maximum < math.inf:
-            raise SpecError(f"backoff: 0 <= initial <= maximum must hold in seconds, not {self.initial!r} and {self.maximum!r}")
+            raise SpecError(
+                f"backoff: initial must be 0 to maximum, finite seconds, not {self.initial!r} and {self.maximum!r}"
+            )
         if not 1 <= self.factor < math.inf:
             raise SpecError(f"backoff: factor must be 1 or more, not {self.factor!r}")
         if not 0 <= self.jitter <= 1:

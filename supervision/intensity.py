@@ -1,8 +1,8 @@
 """How many restarts are too many: OTP's restart intensity.
 
-Rule: a pure function over a list of times, no timer and no clock. Newest time first; each call forgets what has left the window.
-A restart exactly `within` seconds old still counts (supervisor.erl: `now <= then + period`). Rejected: a counter that is reset by a timer,
-which lets twice the limit through around the reset.
+Rule: a pure function over a list of times, no timer and no clock. Newest time first; each call forgets what has left
+the window. A restart exactly `within` seconds old still counts (supervisor.erl: `now <= then + period`). Rejected: a
+counter that is reset by a timer, which lets twice the limit through around the reset.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Who is restarted, who has failed and who is forgotten when something ended.
 
-Rule: changes only what shall be (goals, who must leave, not before when) and touches what it changed; the settler does the rest.
-A failure is judged at once, up to the top if need be. A supervisor counts the restarts of its children; beyond its limit it stops them and
-fails in its parent's eyes, with the first cause, whatever that was: restarts used up by normal exits are a failure, too. (OTP exits
-`shutdown` then, which leaves a transient supervisor down without a word.) Supervisors below the root or below an actor have nobody to
-escalate to: there the child that used up the restarts has failed, keeps its place until it is resumed, and its siblings are untouched.
+Rule: changes only what shall be (goals, who must leave, not before when) and touches what it changed; the settler does
+the rest. A failure is judged at once, up to the top if need be. A supervisor counts the restarts of its children;
+beyond its limit it stops them and fails in its parent's eyes, with the first cause, whatever that was: restarts used up
+by normal exits are a failure, too. (OTP exits `shutdown` then, which leaves a transient supervisor down without a
+word.) Supervisors below the root or below an actor have nobody to escalate to: there the child that used up the
+restarts has failed, keeps its place until it is resumed, and its siblings are untouched.
 """
 
 from __future__ import annotations

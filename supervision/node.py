@@ -1,8 +1,8 @@
 """What the tree remembers of one worker or supervisor.
 
-Rule: `phase` is what is, `goal` and `leaving` are what shall be; the tree closes the gap one step at a time, so that an event that crosses
-another only changes what shall be. Rejected: one state for both ("stopping in order to restart after a backoff unless stopped for good"):
-the states multiply with each feature.
+Rule: `phase` is what is, `goal` and `leaving` are what shall be; the tree closes the gap one step at a time, so that an
+event that crosses another only changes what shall be. Rejected: one state for both ("stopping in order to restart after
+a backoff unless stopped for good"): the states multiply with each feature.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Node:
         self.asked = False  # someone waits for the answer to its first start
         self.was_ready = False  # in any incarnation
         self.start_error: tuple[ExitReason, int] | None = None  # why that start failed, and whose fault it was
-        self.verdict: ExitReason | None = None  # why this incarnation is ending, where that is known before the kernel tells
+        self.verdict: ExitReason | None = None  # why this incarnation ends, if known before the kernel tells
         self.reason = SHUTDOWN  # of the last exit
 
     @property
@@ -131,9 +131,9 @@ class Node:
 
     @property
     def can_escalate(self) -> bool:
-        """A supervisor with a supervisor above; the root does not count, nor do actors: they have no strategy of their own."""
+        """A supervisor with a supervisor above. The root does not count, nor do actors: they have no strategy."""
         above = self.parent
-        return self.kind == "supervisor" and above is not None and above.kind == "supervisor" and above.parent is not None
+        return self.kind == "supervisor" and above is not None and above.kind == "supervisor" and bool(above.parent)
 
     @property
     def takes_children(self) -> bool:
@@ -149,12 +149,12 @@ class Node:
 
     @property
     def takes_down(self) -> bool:
-        """It is ending and stops all its children, in reverse. A worker's process ends first: it may need them to the last."""
+        """It is ending and stops all its children, in reverse. A worker's process ends first: it may need them."""
         return self.phase is Phase.STOPPING and not self.alive
 
     def walk(self, everything: bool = False) -> Iterator[Node]:
-        """This node, then what shares its fate below it: not the children of a live worker, which stay as long as it does.
-        `everything`: those as well."""
+        """This node, then what shares its fate below it: not the children of a live worker, which stay as long as it
+        does. `everything`: those as well."""
         stack = [self]
         while stack:
             node = stack.pop()

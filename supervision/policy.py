@@ -1,7 +1,8 @@
 """What the tree must know of a node: when to restart it and how long to wait for it.
 
-Rule: plain data, validated when made, the same for workers and supervisors, and all that the pure tree reads of a specification.
-A worker's `max_restarts` limits its own restarts, a supervisor's those of its children; likewise `backoff`.
+Rule: plain data, validated when made, the same for workers and supervisors, and all that the pure tree reads of a
+specification. A worker's `max_restarts` limits its own restarts, a supervisor's those of its children; likewise
+`backoff`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ Restart = Literal["permanent", "transient", "temporary"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Restart, shutdown and start options of one node. Raises SpecError, naming the field, for values that make no sense.
+    """Restart, shutdown and start options of one node. Raises SpecError, naming the field, for senseless values.
 
     Attributes:
         restart: "permanent" (always), "transient" (after an abnormal exit only), "temporary" (never).
         shutdown: seconds between the request to stop and SIGTERM; 0 is SIGKILL at once, math.inf waits for ever.
-        max_restarts: restarts allowed in `within` seconds (a worker's own, a supervisor's children's); None is any number.
+        max_restarts: restarts allowed in `within` seconds (a worker's own, a supervisor's children's); None is any
+            number.
         within: length of that window in seconds.
         backoff: delays between restarts; None takes the supervisor's.
         start_timeout: seconds from the process' start to its readiness; math.inf waits for ever.

@@ -1,11 +1,12 @@
 """Takes the nodes, one step at a time, from what is to what shall be.
 
-Rule: looks only at phases and goals, never at why; judging is the tree's part. For each parent touched: the last child that must go is
-stopped, else the first that must come is started; the exit or readiness that this brings touches the parent again. Nothing is remembered
-of how far a restart has come, so a second failure, a stop or an addition in the middle of one needs no case of its own. Children of
-running `one_for_one` supervisors, of actors and of the root are settled each on its own, hence in parallel.
-Rejected: a list of pending steps for each restart (it must be merged with the next one), and recursion in place of the queue (ten
-thousand children may end in one event).
+Rule: looks only at phases and goals, never at why; judging is the tree's part. For each parent touched: the last child
+that must go is stopped, else the first that must come is started; the exit or readiness that this brings touches the
+parent again. Nothing is remembered of how far a restart has come, so a second failure, a stop or an addition in the
+middle of one needs no case of its own. Children of running `one_for_one` supervisors, of actors and of the root are
+settled each on its own, hence in parallel.
+Rejected: a list of pending steps for each restart (it must be merged with the next one), and recursion in place of the
+queue (ten thousand children may end in one event).
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class Settler:
             self.touch(node)
 
     def request_stop(self, node: Node) -> None:
-        """Ask a worker, with its time limit; a supervisor only has the limit. A worker that is not ready yet keeps its start timeout
-        where there is no other limit."""
+        """Ask a worker, with its time limit; a supervisor only has the limit. A worker that is not ready yet keeps its
+        start timeout where there is no other limit."""
         if node.alive and node.limit == 0:
             self.timers.cancel(node.uid)
             self.out.append(Signal(node.uid, signal.SIGKILL))
@@ -147,8 +148,11 @@ class Settler:
         """One child, on its own."""
         if child.leaving:
             self._begin_stop(child)
-        elif child.phase is Phase.DOWN and child.goal is Goal.UP and self.now >= child.not_before and child.above.lets_start:
+        elif child.phase is Phase.DOWN and child.goal is Goal.UP and child.above.lets_start and self._is_time(child):
             self._begin_start(child)
+
+    def _is_time(self, child: Node) -> bool:
+        return self.now >= child.not_before  # otherwise its alarm will ring
 
     def _begin_start(self, node: Node) -> None:
         node.phase = Phase.STARTING

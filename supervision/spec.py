@@ -1,7 +1,7 @@
 """What users write: children and supervisors, described but not started.
 
-Rule: a specification is a value. All of it is checked when it is made, where the user's line is in the traceback; nothing is imported,
-pickled or started. Positional arguments go to the factory, keyword arguments are options.
+Rule: a specification is a value. All of it is checked when it is made, where the user's line is in the traceback;
+nothing is imported, pickled or started. Positional arguments go to the factory, keyword arguments are options.
 Rejected: OTP's maps and dicts of options, which no type checker sees through.
 """
 
@@ -30,10 +30,11 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Child(Generic[T_co]):
-    """One actor of a supervisor, or `count` of them. Raises SpecError, naming the child and the field, for values that make no sense.
+    """One actor of a supervisor, or `count` of them. SpecError, naming the child and the field, for senseless values.
 
     Options: `restart`, `shutdown`, `max_restarts`, `within`, `backoff`, `start_timeout`, `significant` as in `Policy`;
-    name: unique among its siblings; the default comes from the factory (`LogParser` is `log_parser`, a second one `log_parser-2`).
+    name: unique among its siblings; the default comes from the factory (`LogParser` is `log_parser`, a second one
+        `log_parser-2`).
     count: so many children of this kind, called name-1, name-2 and so on.
     max_restarts: a limit of its own besides the supervisor's; None (the default) leaves it to the supervisor.
     on_error: what an exception does that nobody waits for: "crash" the actor, or log it and "continue".
@@ -42,7 +43,18 @@ class Child(Generic[T_co]):
     mailbox: options of its mailbox; None takes the defaults.
     """
 
-    __slots__ = ("args", "count", "factory", "mailbox", "name", "named", "on_error", "policy", "progress_timeout", "redeliver")
+    __slots__ = (
+        "args",
+        "count",
+        "factory",
+        "mailbox",
+        "name",
+        "named",
+        "on_error",
+        "policy",
+        "progress_timeout",
+        "redeliver",
+    )
 
     factory: Callable[..., T_co]
     args: tuple[Any, ...]
@@ -75,7 +87,9 @@ class Child(Generic[T_co]):
         mailbox: object = None,
     ) -> Child[T]:
         if not callable(factory):
-            raise SpecError(f"child {name or factory!r}: the factory must be a class or another callable, not {factory!r}")
+            raise SpecError(
+                f"child {name or factory!r}: the factory must be a class or other callable, not {factory!r}"
+            )
         self: Child[T] = object.__new__(Child)
         self.name, self.named = name_of(factory) if name is None else checked_name("child", name), name is not None
         self.factory, self.args = factory, args
@@ -108,10 +122,11 @@ class Child(Generic[T_co]):
 class Supervisor:
     """Children that are started in order, stopped in reverse, and restarted together or apart. Raises SpecError.
 
-    strategy: who is restarted with a failed child: "one_for_one" (it alone), "one_for_all", "rest_for_one" (it and those after it).
-    max_restarts: restarts of its children allowed in `within` seconds, beyond which it fails as a whole; None is any number.
-        The default of 3 in 5 seconds is Elixir's. OTP's 1 is too strict here: the first restart is immediate, and a child that lost its
-        race for a port or a file needs the second and third, which are delayed.
+    strategy: who is restarted with a failed child: "one_for_one" (it alone), "one_for_all", "rest_for_one" (it and
+        those after it).
+    max_restarts: restarts of its children allowed in `within` seconds, beyond which it fails as a whole; None is any
+        number. The default of 3 in 5 seconds is Elixir's. OTP's 1 is too strict here: the first restart is immediate,
+        and a child that lost its race for a port or a file needs the second and third, which are delayed.
     backoff: delays between the restarts of its children that have none of their own.
     restart, shutdown: as a child of the supervisor above; it has no limit to stop, since its children have theirs.
 
@@ -153,7 +168,9 @@ class Supervisor:
         return copy
 
 
-def expand(children: Iterable[Child[Any] | Supervisor], taken: Iterable[str] = ()) -> tuple[Child[Any] | Supervisor, ...]:
+def expand(
+    children: Iterable[Child[Any] | Supervisor], taken: Iterable[str] = ()
+) -> tuple[Child[Any] | Supervisor, ...]:
     """One specification for each node to start, with names that are unique among themselves and those `taken`.
 
     SpecError when the user gave a name twice; names that come from a factory are numbered instead.
@@ -184,7 +201,7 @@ def expand(children: Iterable[Child[Any] | Supervisor], taken: Iterable[str] = (
 
 
 def name_of(factory: Callable[..., object]) -> str:
-    """The name that an actor of this factory gets by default: `log_parser` for a class LogParser, "actor" if there is none."""
+    """The name that an actor of this factory gets by default: `log_parser` for a class LogParser."""
     while isinstance(factory, functools.partial):
         factory = factory.func
     name = _CAMEL.sub("_", getattr(factory, "__name__", type(factory).__name__)).lower()
@@ -192,10 +209,12 @@ def name_of(factory: Callable[..., object]) -> str:
 
 
 def checked_name(what: str, name: str) -> str:
-    """`name`, if it can be one: parts of letters, digits and _ . - between slashes. SpecError otherwise, about a `what`."""
+    """`name`, if it can be one: parts of letters, digits and _ . - between slashes. SpecError otherwise."""
     parts = name.split("/") if isinstance(name, str) else [""]
     if not all(_PART.fullmatch(part) and part.strip(".") for part in parts):
-        raise SpecError(f"{what} {name!r}: name must be made of letters, digits, '_', '.' and '-', in parts between '/'")
+        raise SpecError(
+            f"{what} {name!r}: name must be made of letters, digits, '_', '.' and '-', and '/' between parts"
+        )
     return name
 
 

@@ -12,7 +12,7 @@ Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 
 def affected(strategy: Strategy, children: Sequence[int], failed: int) -> tuple[int, ...]:
-    """The children to stop and start again, in start order, the failed one among them. ValueError if it is not a child."""
+    """The children to stop and start again, in start order. ValueError if the failed one is not among `children`."""
     at = children.index(failed)
     match strategy:
         case "one_for_one":

@@ -1,7 +1,8 @@
 """One alarm a node.
 
-Rule: a node waits for one thing at a time (readiness, an exit, the end of its backoff), so it has at most one alarm and setting it replaces
-the last. A heap with lazy deletion: `min()` over all nodes at each event made starting n actors quadratic.
+Rule: a node waits for one thing at a time (readiness, an exit, the end of its backoff), so it has at most one alarm and
+setting it replaces the last. A heap with lazy deletion: `min()` over all nodes at each event made starting n actors
+quadratic.
 """
 
 from __future__ import annotations

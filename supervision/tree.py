@@ -1,7 +1,8 @@
 """The supervision tree: a state machine that says what to do, and does nothing.
 
 Rule: no clock, no process, no I/O. The guardian feeds events with the time and carries out the actions that come back.
-Design: an event changes what shall be (here, or in the judge when something failed), then the settler takes every step that can be taken.
+Design: an event changes what shall be (here, or in the judge when something failed), then the settler takes every step
+that can be taken.
 Rejected: a process for each supervisor as in OTP: one more hop and one more thing to die for each level.
 """
 
@@ -26,10 +27,12 @@ ROOT = 0
 
 
 class Tree:
-    """Nodes by uid; the caller gives uids from 1 on and never uses one twice. Uid 0 is the root, a supervisor that never fails.
+    """Nodes by uid; the caller gives uids from 1 on and never uses one twice. Uid 0 is the root, a supervisor that
+    never fails.
 
-    Events about a uid that the tree does not know (any more) are ignored: they crossed its end. `now` is in seconds, monotonic.
-    `incarnation`, where taken, makes an event about an older incarnation be ignored; None is the present one.
+    Events about a uid that the tree does not know (any more) are ignored: they crossed its end. `now` is in seconds,
+    monotonic. `incarnation`, where taken, makes an event about an older incarnation be ignored; None is the present
+    one.
     """
 
     def __init__(self, random: Random) -> None:
@@ -52,9 +55,9 @@ class Tree:
         strategy: Strategy | None = None,
         start: bool = True,
     ) -> list[Action]:
-        """A node is to live below `parent`. It starts at once if `start` and its parent is up. Below a supervisor that was not
-        started yet it waits for that one's start: add a supervisor with start=False, then its children, then `start(uid)`.
-        If the parent is gone, ending or failed: [StartFailed, Ended]. ValueError if the uid is in use."""
+        """A node is to live below `parent`. It starts at once if `start` and its parent is up. Below a supervisor that
+        was not started yet it waits for that one's start: add a supervisor with start=False, then its children, then
+        `start(uid)`. If the parent is gone, ending or failed: [StartFailed, Ended]. ValueError if the uid is in use."""
         self._settler.now = now
         if uid in self._nodes:
             raise ValueError(f"uid {uid} is in use by {self._nodes[uid].name!r}; give every node a new one")
@@ -89,7 +92,8 @@ class Tree:
         return self._settler.settle()
 
     def start_failed(self, uid: int, reason: ExitReason, now: float, incarnation: int | None = None) -> list[Action]:
-        """The worker's process says that its constructor or `on_start` failed. `exited` must still follow; this reason wins then."""
+        """The worker's process says that its constructor or `on_start` failed. `exited` must still follow; this reason
+        wins then."""
         if (node := self._process(uid, now, incarnation)) and node.phase is Phase.STARTING:
             node.verdict = reason
             node.phase = Phase.STOPPING
@@ -109,7 +113,8 @@ class Tree:
         return self._settler.settle()
 
     def stop(self, uid: int, now: float, drain: bool = False) -> list[Action]:
-        """Stop it and all below gracefully and for good. drain: without a time limit; a later stop brings the limit back."""
+        """Stop it and all below gracefully and for good. drain: without a time limit; a later stop brings the limit
+        back."""
         if node := self._node(uid, now):
             self._stop(node, drain)
         return self._settler.settle()
@@ -177,7 +182,8 @@ class Tree:
         for uid in self._settler.timers.take(now):
             node = self._nodes[uid]
             if node.phase is Phase.STARTING:
-                node.verdict = ExitReason("exception", error=f"TimeoutError: not ready within {node.policy.start_timeout:g} s")
+                text = f"TimeoutError: not ready within {node.policy.start_timeout:g} s"
+                node.verdict = ExitReason("exception", error=text)
                 node.phase = Phase.STOPPING
                 self._settler.out.append(Signal(uid, signal.SIGKILL))
             elif node.phase is Phase.STOPPING:

@@ -48,7 +48,9 @@ def test_count_makes_numbered_children() -> None:
         "parser-3",
         "one",
     ]
-    assert [child.args for child in expand([Child(LogParser, "x", count=2)]) if isinstance(child, Child)] == [("x",)] * 2
+    assert [child.args for child in expand([Child(LogParser, "x", count=2)]) if isinstance(child, Child)] == [
+        ("x",)
+    ] * 2
 
 
 def test_a_child_without_name_takes_its_factorys_and_is_numbered_if_taken() -> None:

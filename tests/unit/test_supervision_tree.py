@@ -39,12 +39,13 @@ def supervisor(name: str, *children: Spec, **policy: Any) -> Spec:
 
 
 class Play:
-    """A tree, a clock and names. Every event returns what the tree asked for, as words: "spawn a", "ask a", "ended a"."""
+    """A tree, a clock and names. Every event returns what the tree asked for, as words: "spawn a", "ended a"."""
 
     def __init__(self) -> None:
         self.tree = Tree(Random(1))
         self.now = 100.0
         self.uids = {"root": 0}
+        self.names = {0: "root"}
         self.last: list[Action] = []
 
     def words(self, actions: list[Action]) -> list[str]:
@@ -52,13 +53,12 @@ class Play:
         return [self.word(action) for action in actions]
 
     def word(self, action: Action) -> str:
-        names = {uid: name for name, uid in self.uids.items()}
         if isinstance(action, AllStopped):
             return "all stopped"
         kind = {"StartFailed": "start failed"}.get(type(action).__name__, type(action).__name__.lower())
         if isinstance(action, Signal):
             kind = action.signum.name.removeprefix("SIG").lower()
-        return f"{kind} {names[action.uid]}"
+        return f"{kind} {self.names[action.uid]}"
 
     def add(self, spec: Spec, parent: str = "root", start: bool = True) -> list[str]:
         """A worker is added; a supervisor is added with all below it and then started."""
@@ -68,9 +68,11 @@ class Play:
         strategy = options.pop("strategy", None)
         limits = {"max_restarts": None, "shutdown": math.inf, "start_timeout": math.inf} if is_supervisor else {}
         policy = Policy(**{"backoff": BACKOFF, **limits, **options})
-        self.uids[name] = uid = len(self.uids)
+        uid = len(self.uids)
+        self.uids[name], self.names[uid] = uid, name
         kind = "supervisor" if is_supervisor else "worker"
-        added = self.tree.add(uid, self.uids[parent], name, kind, policy, self.now, strategy, start and not is_supervisor)
+        now = start and not is_supervisor
+        added = self.tree.add(uid, self.uids[parent], name, kind, policy, self.now, strategy, now)
         for child in children:
             self.add(child, name, start=False)
         return self.words(added + (self.tree.start(uid, self.now) if is_supervisor and start else []))
@@ -98,8 +100,7 @@ class Play:
 
     def reasons(self, kind: type) -> list[tuple[str, ExitReason]]:
         """Who and why, of the last event's actions of this kind."""
-        names = {uid: name for name, uid in self.uids.items()}
-        return [(names[action.uid], action.reason) for action in self.last if isinstance(action, kind)]
+        return [(self.names[action.uid], action.reason) for action in self.last if isinstance(action, kind)]
 
 
 @pytest.fixture

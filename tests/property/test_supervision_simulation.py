@@ -52,7 +52,7 @@ SHAPES = st.recursive(  # of a supervisor: a worker's policy, or a supervisor wi
 
 
 class Guardian(RuleBasedStateMachine):
-    """Carries out actions in a world where every process obeys in the end, and complains when one can't be carried out."""
+    """Carries out actions in a world where every process obeys in the end; complains of those that can't be."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ class Guardian(RuleBasedStateMachine):
         raise AssertionError("it does not settle")
 
     def teardown(self) -> None:
-        """All that can run runs, all that was stopped has ended, every question is answered; then all can be stopped."""
+        """All that can run runs, all that was stopped has ended, every question is answered; then all can stop."""
         self.settle()
         assert {self.tree.status(uid) for uid in self.nodes} <= {"running", "failed"}
         assert {uid for uid in self.nodes & self.workers if self.tree.status(uid) == "running"} == self.alive.keys()
