@@ -11,10 +11,11 @@ import resource
 import signal
 import socket
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import wire
 from ..transports._ring import prctl
+from .ignition import exec_zygote
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -104,7 +105,8 @@ def _ward(guardian: int, system: str) -> NoReturn:
             os._exit(status)
 
 
-def _guard(sock: socket.socket, pidfd: int, listener: socket.socket, config: dict[str, object]) -> NoReturn:
+def _guard(sock: socket.socket, pidfd: int, listener: socket.socket, config: dict[str, Any]) -> NoReturn:
+    zygote = exec_zygote(config)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     config["nofile"] = [soft, hard]
@@ -117,7 +119,7 @@ def _guard(sock: socket.socket, pidfd: int, listener: socket.socket, config: dic
 
     setproctitle.setproctitle(f"actors: {config['system']} guardian")
     try:
-        guardian.Guardian(sock, pidfd, listener, config, read).run()
+        guardian.Guardian(sock, pidfd, listener, config, read, zygote).run()
     except BaseException:
         import traceback
 

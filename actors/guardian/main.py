@@ -43,7 +43,9 @@ PATIENCE = 1.0  # seconds that a closed mailbox may stay unquiet (a sender stopp
 class Guardian:
     """Composition and event loop."""
 
-    def __init__(self, sock: socket.socket, program: int, listener: socket.socket, config: dict[str, Any], signals: int) -> None:
+    def __init__(
+        self, sock: socket.socket, program: int, listener: socket.socket, config: dict[str, Any], signals: int, zygote: tuple[socket.socket, int],
+    ) -> None:  # fmt: skip
         self.system: str = config["system"]
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.epoll = select.epoll()
@@ -65,7 +67,7 @@ class Guardian:
         self.on(program, lambda _: self.die("the program ended"))
         self.on(listener.fileno(), lambda _: self._accept(listener))
         self.listen(self.owner)
-        self.nursery.start_zygote()
+        self.nursery.adopt(*zygote)
         self._welcome(self.owner)
 
     # --- event loop

@@ -14,18 +14,17 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import wire
 from ..exits import ExitReason
+from .ignition import exec_zygote
 
 if TYPE_CHECKING:
     from .main import Guardian
     from .registry import Record
 
 TRIES = 5  # births of one incarnation that may die before their hello until it counts as a crash
-ZYGOTE = "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from actors.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[4])"
 
 
 class Line:
@@ -55,16 +54,9 @@ class Nursery:
 
     # --- the zygote
 
-    def start_zygote(self) -> None:
-        mine, theirs = wire.pair()
-        os.set_inheritable(theirs.fileno(), True)
-        code = [sys.executable, "-c", ZYGOTE, str(theirs.fileno()), str(os.getpid()), self.config["path_json"], self.config["fork"]]
-        environ = {**os.environ, "ACTORS_SYSTEM": self.config["system"]}
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            environ.setdefault(name, "1")  # N processes with N threads each would fight for the cores
-        pid = os.posix_spawn(sys.executable, code, environ)
-        theirs.close()
-        self.starting = Line(mine, [])
+    def adopt(self, sock: socket.socket, pid: int) -> None:
+        """A zygote was exec'd; it will say when it is ready."""
+        self.starting = Line(sock, [])
         self.starting.pid = pid
         self.loaded = set()
         self._listen(self.starting)
@@ -124,7 +116,7 @@ class Nursery:
             if self.candidate is not None:
                 self._close(self.candidate)
                 self.candidate = None
-            self.start_zygote()
+            self.adopt(*exec_zygote(self.config))
             for record in list(self.sent.values()):
                 self._revoke(record)
         self.pump()
