@@ -238,7 +238,8 @@ static inline bool ring_populate(struct ring *r, uint64_t to)
     uint64_t end = load(h->populated_end), base = load(h->populated_base);
     if ((int64_t)(to - end) <= 0 || end - base >= r->capacity)
         return true;
-    uint64_t length = (to - end + RING_AHEAD) & ~(RING_AHEAD - 1);
+    uint64_t step = end - base < RING_AHEAD ? RING_AHEAD / 4 : RING_AHEAD; /* most lanes never hold more than a few records */
+    uint64_t length = (to - end + step) & ~(step - 1);
     if (length > r->capacity)
         length = r->capacity;
     if (madvise(r->data + (end & r->mask), length, MADV_POPULATE_WRITE) &&

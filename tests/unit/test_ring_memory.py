@@ -46,7 +46,7 @@ def test_an_unused_mailbox_costs_one_page_and_the_first_record_some_more_ahead()
     fd = _ring.create(4 * MIB)
     assert resident(fd) == HEADER
     push(Ring(fd), 100)
-    assert resident(fd) == HEADER + 65536
+    assert resident(fd) == HEADER + 16384
     os.close(fd)
 
 
