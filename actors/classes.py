@@ -2,9 +2,9 @@
 
 Rule: an instance goes by fields only if those are all there is to it, because it is rebuilt without running
 `__init__`, `__new__` or `__post_init__`: the class must leave pickling alone, inherit from no builtin, and hold no
-attribute that is not a field. Anything else goes by pickle. Its class goes as "module:qualname" and must be found
-there, on both sides; classes of `__main__`, of functions and of modules registered with
-`cloudpickle.register_pickle_by_value` are not, so they go by pickle, too, with their code.
+attribute that is not a field. Anything else goes by pickle. Its class goes as "module:qualname" if others find it
+there; else (`__main__`, functions, modules that others can't import) as "=key" of its definition (definitions.py); and
+where there is no system to keep that, the instance goes by pickle, with the code of its class.
 
 Fields travel with their names: a receiver with one field more or less than the sender, on another node during an
 upgrade, says so instead of shifting values. Rejected: calling the constructor, which repeats its side effects and
@@ -18,14 +18,14 @@ import dataclasses
 import enum
 import functools
 import importlib
-import sys
+import types
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from cloudpickle.cloudpickle import list_registry_pickle_by_value  # type: ignore[import-untyped]
-
-from . import extensions
+from . import definitions, extensions, modules
 from .extensions import ByPickle, Extension, Restore
+from .modules import by_value
+from .pickling import key_of
 
 DATACLASS: Final = 20
 NAMED_TUPLE: Final = 21
@@ -38,10 +38,11 @@ _MISSING: Final = object()
 
 
 class _Way(NamedTuple):
-    """How the instances of one class go."""
+    """How the instances of one class go. `keyed`: their class by the key of its definition."""
 
     extension: Extension
     give: Give
+    keyed: bool
 
 
 _ways: dict[type, _Way] = {}
@@ -50,45 +51,37 @@ _by_name: dict[str, _Way] = {}
 
 def find(kind: type) -> Extension | None:
     """The extension of a class of the program, or None if its instances go by pickle."""
-    way = _ways.get(kind) or _describe(kind)
-    if way is None or by_value(kind.__module__):
-        return None
-    return way.extension
-
-
-def by_value(module: str) -> bool:
-    """Whether the module, or a package above it, is registered to be pickled by value: receivers can't import it."""
-    registered = list_registry_pickle_by_value()
-    return bool(registered) and any(module == name or module.startswith(name + ".") for name in registered)
+    way = _ways.get(kind)
+    if way is None or (definitions.source is None if way.keyed else by_value(kind.__module__)):
+        way = _describe(kind)
+    return None if way is None else way.extension
 
 
 def _describe(kind: type) -> _Way | None:
     for code, describe in ((ENUM, _enum), (NAMED_TUPLE, _named_tuple), (DATACLASS, _dataclass)):
-        if (found := describe(kind)) is not None and (name := reference(kind)) is not None:
+        if (found := describe(kind)) is not None and (name := _name(kind)) is not None:
             take, give = found
-            way = _ways[kind] = _Way(Extension(code, functools.partial(_out, name, take), False), give)
+            extension = Extension(code, functools.partial(_out, name, take), False)
+            way = _ways[kind] = _Way(extension, give, name.startswith("="))
             return way
     return None
 
 
+def _name(kind: type) -> str | None:
+    if definitions.source is not None:
+        modules.judge(kind.__module__)
+    name = modules.reference(kind)
+    if name is not None:
+        return name
+    try:
+        key = key_of(kind)
+    except Exception as error:  # the class can't be sent: pickling the value will say why
+        raise ByPickle from error
+    return None if key is None else f"={key}"
+
+
 def _out(name: str, take: Take, value: Any) -> list[Any]:
     return [name, take(value)]
-
-
-def reference(kind: type) -> str | None:
-    """ "module:qualname" if the class is really found there."""
-    module = kind.__module__
-    if module == "__main__":
-        return None
-    try:
-        held = _resolve(sys.modules[module], kind.__qualname__)
-    except (KeyError, AttributeError):
-        return None
-    return f"{module}:{kind.__qualname__}" if held is kind else None
-
-
-def _resolve(module: Any, qualname: str) -> Any:
-    return functools.reduce(getattr, qualname.split("."), module)
 
 
 def _restore(code: int, packed: Any) -> Any:
@@ -100,18 +93,22 @@ def _restore(code: int, packed: Any) -> Any:
 
 
 def _load(name: str) -> _Way:
-    module, _, qualname = name.partition(":")
-    if module == "__main__":
-        raise ValueError(f"{name}: a program's own classes can't be named")
-    try:
-        kind = _resolve(importlib.import_module(module), qualname)
-    except SystemExit as error:  # a script that was named as if it were a module
-        raise ImportError(f"{module} is a script") from error
+    kind = definitions.known(name[1:]) if name.startswith("=") else _import(name)
     way = (_ways.get(kind) or _describe(kind)) if isinstance(kind, type) else None
     if way is None:
         raise ValueError(f"{name} is no dataclass, named tuple or enum")
     _by_name[name] = way
     return way
+
+
+def _import(name: str) -> Any:
+    module, _, qualname = name.partition(":")
+    if module == "__main__":
+        raise ValueError(f"{name}: a program's own classes can't be named")
+    try:
+        return modules.resolve(importlib.import_module(module), qualname)
+    except SystemExit as error:  # a script that was named as if it were a module
+        raise ImportError(f"{module} is a script") from error
 
 
 # --- the three kinds
@@ -200,11 +197,9 @@ def _check(kind: type, state: Any, names: frozenset[str]) -> None:
 
 
 def _slots(kind: type) -> frozenset[str]:
-    found: set[str] = set()
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        found.update((slots,) if isinstance(slots, str) else slots)
-    return frozenset(found - {"__weakref__"})
+    """Attributes that really are slots: a class that came by value says so in `__slots__`, but has a `__dict__`."""
+    members = (vars(base).items() for base in kind.__mro__)
+    return frozenset(name for items in members for name, part in items if isinstance(part, types.MemberDescriptorType))
 
 
 def _pickles_by_default(kind: type) -> bool:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from . import wire
+from . import definitions, wire
 from .endpoint import Endpoint
 from .errors import ActorDied, ActorsError, CodecError, MailboxFull, SystemDied
 from .exits import ExitReason
@@ -38,6 +38,7 @@ DIED = int(Kind.DIED)
 KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each
 _BLOB = struct.Struct("<Q")
 
+made = definitions.made
 clients: dict[str, Client] = {}  # system name -> this process's connection
 
 
@@ -61,12 +62,15 @@ class Client:
         self.monitors: dict[int, Monitor] = {}
         self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
         self.gone: str | None = None  # why this connection is no longer one
+        self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
         clients[system] = self
+        definitions.source = _definition
 
     def rejoin(self, sock: socket.socket, endpoint: Endpoint) -> None:
         """A forked child that attaches: the inherited connection becomes a new one, and inherited references with it."""
         self.sock, self.endpoint, self.me, self.gone = sock, endpoint, endpoint.me, None
         self.monitors.clear()
+        self.defined.clear()
 
     # --- to the guardian
 
@@ -130,6 +134,8 @@ class Client:
 
     def ask(self, uid: int, name: str, method: str, body: bytes, flags: int, timeout: float | None) -> Reply[Any]:
         """Push a call and return its pending answer; an actor that has ended answers `ActorDied` at once."""
+        if made and len(self.defined) < len(made):
+            self.define()
         endpoint = self.endpoint
         if len(endpoint.table) >= endpoint.limit and not endpoint.make_room(None if timeout is None else time.monotonic() + timeout):
             raise MailboxFull(f"{self.address(name)}: {endpoint.limit} asks of this process are still open; await some answers first")
@@ -156,6 +162,8 @@ class Client:
 
     def tell(self, uid: int, name: str, body: bytes, flags: int, timeout: float = -1.0) -> None:
         """Push a message. MailboxFull in a coroutine (or after `timeout` seconds); ActorDied."""
+        if made and len(self.defined) < len(made):
+            self.define()
         port = self.ports.get(uid) or self.map(uid, name)
         if len(body) > 65536 and len(body) > port.capacity // 4:
             body, flags = self.deposit(body), flags | HANDLE
@@ -218,6 +226,8 @@ class Client:
 
     def answer(self, sender: int, corr: int, kind: int, body: bytes, flags: int) -> None:
         """Answer an ask of another process; if that is gone, there is nobody to tell."""
+        if made and len(self.defined) < len(made):
+            self.define()
         lane = self.lanes.get(sender)
         if lane is None:
             answer, fds = self.exchange("lane", endpoint=sender)
@@ -253,6 +263,15 @@ class Client:
     def body_of(self, record: Record) -> bytes:
         """The body of a mailbox record, fetched if it is a large one."""
         return self.fetch_blob(record[7], keep=True) if record[1] & HANDLE else record[7]
+
+    # --- classes that others can't import
+
+    def define(self) -> None:
+        """Hand the system the definitions that it may not have; a message that needs one is sent after it has it."""
+        for key, body in list(made.items()):
+            if key not in self.defined:
+                self.exchange("define", key=key, body=body)
+                self.defined.add(key)
 
     # --- what others ask of this connection
 
@@ -311,10 +330,23 @@ class Client:
         self.gone = self.gone or f"!system {self.system!r} is closed; start a new ActorSystem"
         if clients.get(self.system) is self:
             del clients[self.system]
+        if not clients:
+            definitions.source = None
         self.endpoint.detach_all()
         self.ports.clear()
         self.lanes.clear()
         self.sock.close()
+
+
+def _definition(key: str) -> bytes:
+    """What stands behind a key, in whichever system knows it. LookupError: none does."""
+    for client in list(clients.values()):
+        if client.gone is None:
+            answer, _ = client.exchange("definition", key=key)
+            if answer["body"]:
+                client.defined.add(key)
+                return bytes(answer["body"])
+    raise LookupError("a class whose definition no system has")
 
 
 def reason_of(wire_reason: dict[str, Any]) -> ExitReason | None:

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from . import arrays
+from . import arrays, definitions, modules
 from .errors import CodecError
 
 _TRIES: Final = 300  # values pickled in search of a culprit
@@ -69,13 +69,9 @@ class WholePickler(Pickler):
 
 def key_of(kind: type) -> str | None:
     """The key that stands for this class in messages; None: it goes by reference, or with its code."""
-    if definitions.source is None or not local(kind):
+    if definitions.source is None or modules.reference(kind) is not None:
         return None
     return definitions.key(kind) or definitions.define(kind, _dumps_whole)
-
-
-def local(kind: type) -> bool:
-    """Whether the class goes by value."""
 
 
 def dumps(value: Any) -> bytes:

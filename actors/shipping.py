@@ -22,9 +22,10 @@ from typing import IO, Any, Final, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from .classes import by_value as goes_by_value
-from .classes import reference
-from .pickling import Pickler, Step, loads, unsendable
+from . import definitions
+from .modules import by_value as goes_by_value
+from .modules import reference
+from .pickling import Step, WholePickler, loads, unsendable
 
 _ALWAYS_THERE: Final = frozenset(
     {"__main__", "builtins", "cloudpickle", "collections", "copyreg", "functools", "types", "typing"}
@@ -69,7 +70,7 @@ def unship(payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     return factory, args
 
 
-class _NotingPickler(Pickler):
+class _NotingPickler(WholePickler):
     """Notes the module of everything that it writes by reference."""
 
     def __init__(self, file: IO[bytes], protocol: int) -> None:
@@ -80,7 +81,8 @@ class _NotingPickler(Pickler):
         reduced = super().reducer_override(obj)
         if reduced is NotImplemented:  # else it goes by value, and its parts come by here
             module = _module(obj)
-            if module in sys.modules and module.partition(".")[0] not in _ALWAYS_THERE and not goes_by_value(module):
+            there = module == definitions.__name__ or module.partition(".")[0] in _ALWAYS_THERE
+            if module in sys.modules and not there and not goes_by_value(module):
                 self.noted[module] = None
         return reduced
 

@@ -32,6 +32,7 @@ from .guardian.entry import socket_name
 from .log import LEVELS, emit
 from .mailbox import MailboxOptions
 from .message import ROOT, Kind
+from .modules import send_by_value
 from .reader import ProgramEndpoint, Reader
 from .ref import ActorRef
 from .reports import DeadLetter, Event, dead_letter_from_wire, event_from_wire
@@ -55,7 +56,6 @@ Ts = TypeVarTuple("Ts")
 How = Literal["drain", "stop", "kill"]
 GUARDIAN = "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from actors.guardian.entry import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _numbers = itertools.count(1)
-_by_value: set[str] = set()  # modules that actor processes can't import
 _FORKS = ("sibling", "double")
 
 
@@ -221,12 +221,11 @@ class ActorSystem:
                 return answer  # type: ignore[no-any-return]
             except ModuleUnavailable as error:
                 module = str(error)
-                if module in _by_value or module not in sys.modules:
+                if not send_by_value(module):
                     raise SpawnError(f"actor processes can't import module {module!r}; is it installed, or on sys.path?") from None
-                _by_value.add(module)  # ship what is of it by value from now on
 
     def _shipped(self, node: dict[str, Any], factory: Any, args: tuple[Any, ...]) -> dict[str, Any]:
-        shipment = ship(factory, args, by_value=frozenset(_by_value))
+        shipment = ship(factory, args)
         return {**node, "payload": shipment.payload, "modules": list(shipment.modules), "setting": self._surroundings()}
 
     def _surroundings(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Desk:
 
     def __init__(self, guardian: Guardian) -> None:
         self.guardian = guardian
+        self.definitions: dict[str, bytes] = {}  # of classes that not every process can import; never read here
 
     def serve(self, peer: Peer, message: Message, fds: list[int]) -> None:
         operation = getattr(self, f"op_{message.get('op')}", None)
@@ -223,6 +224,13 @@ class Desk:
 
     def op_drop(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.mailroom.drop_blob(m["blob"])
+
+    def op_define(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.definitions.setdefault(m["key"], m["body"])
+        self.guardian.peers.send(peer, {"seq": m["seq"]})
+
+    def op_definition(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.peers.send(peer, {"seq": m["seq"], "body": self.definitions.get(m["key"])})
 
     # --- being told
 
