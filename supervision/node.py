@@ -155,7 +155,7 @@ class Node:
     def walk(self, everything: bool = False) -> Iterator[Node]:
         """This node, then what shares its fate below it: not the children of a live worker, which stay as long as it
         does. `everything`: those as well."""
-        stack = [self]
+        stack: list[Node] = [self]
         while stack:
             node = stack.pop()
             yield node

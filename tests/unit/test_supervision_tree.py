@@ -14,6 +14,7 @@ from actors.supervision import (
     Ended,
     Escalated,
     Failed,
+    Kind,
     Policy,
     Restarting,
     Signal,
@@ -70,7 +71,7 @@ class Play:
         policy = Policy(**{"backoff": BACKOFF, **limits, **options})
         uid = len(self.uids)
         self.uids[name], self.names[uid] = uid, name
-        kind = "supervisor" if is_supervisor else "worker"
+        kind: Kind = "supervisor" if is_supervisor else "worker"
         now = start and not is_supervisor
         added = self.tree.add(uid, self.uids[parent], name, kind, policy, self.now, strategy, now)
         for child in children:
@@ -98,7 +99,7 @@ class Play:
     def status(self, name: str) -> str:
         return self.tree.status(self.uids[name])
 
-    def reasons(self, kind: type) -> list[tuple[str, ExitReason]]:
+    def reasons(self, kind: type[Ended | Failed | StartFailed | Escalated]) -> list[tuple[str, ExitReason]]:
         """Who and why, of the last event's actions of this kind."""
         return [(self.names[action.uid], action.reason) for action in self.last if isinstance(action, kind)]
 
