@@ -69,7 +69,7 @@ def _processes() -> list[str]:
     found = {each.pid: each for each in descendants(os.getpid())}
     found.update((each.pid, each) for each in processes() if each.title.startswith("actors: ") and _ours(each.title))
     found.update((each.pid, each) for each in marked(os.environ[RUN]) if each.pid != os.getpid())
-    return [f"process {each.pid} ({each.state}) {each.title}" for each in found.values()]
+    return [f"{'process' if each.lives else 'zombie'} {each.title}" for each in found.values()]  # no pid: a zygote may be replaced
 
 
 def _descriptors() -> list[str]:
