@@ -148,6 +148,8 @@ class Loop:
             else:
                 endpoint.pump()
                 self.client.dispatch()
+        if shared and self.failure is not None:
+            raise self.failure  # the handlers of the other workers end with it
 
     def _begin(self, worker: Worker, record: Record) -> Any:
         """Call the handler of a record. None: that was all; else what it returned, to be awaited."""
@@ -185,6 +187,7 @@ class Loop:
         """Await what a handler returned."""
         kind, flags, sender, corr = record[:4]
         self.endpoint.pump()  # armed: the door must ring while the handler is suspended
+        self._wake()  # another worker: what came before is not rung for again
         try:
             value = await pending
             if kind == ASK:

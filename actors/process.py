@@ -47,6 +47,7 @@ def await_birth(fd: int, guardian: int, middle: int) -> None:
     try:
         _become_mortal(guardian, middle)
         _own_signals()
+        setproctitle.setproctitle(f"actors: {os.environ['ACTORS_SYSTEM']} spare")
         sock = socket.socket(fileno=fd)
         loop = _rehearse()
         message, fds = wire.recv(sock)

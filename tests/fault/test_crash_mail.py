@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import Actor, ActorDied, ActorSystem
+from actors import Actor, ActorDied, ActorSystem, ExitReason
 from kit import Gate, Journal, kill, until
 
 
@@ -88,6 +88,9 @@ class Wide(Actor):
         self.journal.write("end", number, self.incarnation)
         return number
 
+    async def fail(self) -> None:
+        raise ValueError("boom")
+
     async def pid(self) -> int:
         return os.getpid()
 
@@ -161,3 +164,16 @@ class Raising(Actor):
 
     def ok(self) -> str:
         return "ok"
+
+
+def test_a_crash_of_one_handler_ends_a_concurrent_actor_though_others_are_suspended(system: ActorSystem, journal: Journal) -> None:
+    """A tell raises while an ask is suspended for ever: the process ends, the ask hears `ActorDied` with the exception's text."""
+    wide = system.spawn(Wide, journal)
+    pid = wide.ask(Wide.pid).result(10)
+    held = wide.ask(Wide.work, 0, 1)
+    until(lambda: begun(journal, pid) == [0], "one is in hand")
+    wide.tell(Wide.fail)
+    with pytest.raises(ActorDied) as died:
+        held.result(10)
+    assert died.value.reason == ExitReason("exception", code=1, error="ValueError: boom")
+    assert died.value.restarting

@@ -69,7 +69,8 @@ def _processes() -> list[str]:
     found = {each.pid: each for each in descendants(os.getpid())}
     found.update((each.pid, each) for each in processes() if each.title.startswith("actors: ") and _ours(each.title))
     found.update((each.pid, each) for each in marked(os.environ[RUN]) if each.pid != os.getpid())
-    return [f"{'process' if each.lives else 'zombie'} {each.title}" for each in found.values()]  # no pid: a zygote may be replaced
+    # no pid: a zygote may have been replaced; and whether a process is kept ready for the next birth depends on the last one
+    return [f"{'process' if each.lives else 'zombie'} {each.title}" for each in found.values() if not each.title.endswith(" spare")]
 
 
 def _descriptors() -> list[str]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .until import until
+
 RUN = "ACTORS_TEST_RUN"  # environment variable that marks every process of this test run
 _PROC = Path("/proc")
 
@@ -101,15 +103,16 @@ class Family(NamedTuple):
 
 
 def family(guardian: int) -> Family:
-    """The family of a system, by its guardian's pid. LookupError: not complete (any more, or yet)."""
+    """The family of a system, by its guardian's pid; waits for its zygote (one that takes the place of another, say)."""
     known = process(guardian)
-    if known is None:
-        raise LookupError(f"no guardian {guardian}")
-    for pid in children(guardian):
-        found = process(pid)
-        if found and found.title.startswith("actors: ") and found.title.endswith(" zygote"):
-            return Family(known.parent, guardian, pid)
-    raise LookupError(f"guardian {guardian} has no zygote")
+    assert known is not None, f"no guardian {guardian}"
+    zygotes = until(lambda: [pid for pid in children(guardian) if _is_zygote(pid)], f"guardian {guardian} has a zygote")
+    return Family(known.parent, guardian, zygotes[0])
+
+
+def _is_zygote(pid: int) -> bool:
+    found = process(pid)
+    return found is not None and found.lives and found.title.startswith("actors: ") and found.title.endswith(" zygote")
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
