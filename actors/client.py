@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ASK, TELL = int(Kind.ASK), int(Kind.TELL)
 DIED = int(Kind.DIED)
+SMALL = 65536  # bytes of a body that always goes through the ring
 KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each
 _BLOB = struct.Struct("<Q")
 
@@ -144,7 +145,7 @@ class Client:
         corr = reply.corr
         try:
             port = self.ports.get(uid) or self.map(uid, name)
-            if len(body) > 65536 and len(body) > port.capacity // 4:
+            if len(body) > SMALL and len(body) > port.capacity // 4:
                 body, flags = self.deposit(body), flags | HANDLE
             position = port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
             if position < 0:
@@ -165,7 +166,7 @@ class Client:
         if made and len(self.defined) < len(made):
             self.define()
         port = self.ports.get(uid) or self.map(uid, name)
-        if len(body) > 65536 and len(body) > port.capacity // 4:
+        if len(body) > SMALL and len(body) > port.capacity // 4:
             body, flags = self.deposit(body), flags | HANDLE
         if port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
             self._push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from . import codec
 from .address import format_address
-from .client import Client, clients
+from .client import SMALL, TELL, Client, clients, made
 from .errors import ActorsError, MailboxFull
 from .exits import ExitReason
 
@@ -99,7 +99,10 @@ class ActorRef(Generic[T_co]):
         actor has ended, `CodecError` when an argument can't be sent.
         """
         body, flags = codec.encode_call(_names.get(method) or message_name(method), args, kwargs)
-        (self._client or self._connected()).tell(self.uid, self.name, body, flags)
+        client = self._client or self._connected()
+        port = client.ports.get(self.uid)  # the short way: mapped, small, room, nothing to explain; the client knows all others
+        if port is None or len(body) > SMALL or made or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0:
+            client.tell(self.uid, self.name, body, flags)
 
     @overload
     async def tell_async(self, method: Callable[Concatenate[T_co, P], object], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
