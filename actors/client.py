@@ -371,13 +371,17 @@ def _remember(cache: dict[int, Any], key: int, value: Any) -> None:
 
 def _after_fork_in_child() -> None:
     for client in clients.values():
-        client.gone = (
-            f"!this process was forked from a program of system {client.system!r} and is not part of it; "
+        text = (
+            f"this process was forked from a program of system {client.system!r} and is not part of it; "
             f"join it with ActorSystem.attach({client.system!r})"
         )
+        client.gone = f"!{text}"
+        client.endpoint.abandon(int(Kind.REFUSED), msgpack.packb(["ActorsError", text]))
         client.ports.clear()
         client.lanes.clear()
+        client.monitors.clear()
         client.lock = threading.Lock()
+        client.sock.close()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

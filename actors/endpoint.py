@@ -151,6 +151,21 @@ class Endpoint:
                 if reply.cbs:
                     reply.run_callbacks()
 
+    def abandon(self, kind: int, body: bytes) -> None:
+        """In a forked child: the lanes are its parent's, from which it must take nothing. Open asks end with this outcome here; callbacks
+        and event loops are the parent's, too."""
+        for reply in self.table.values():
+            reply.cbs = None
+            if reply.kind < 0:
+                reply.body, reply.flags, reply.kind = body, 0, kind
+        self.table.clear()
+        self.fire.clear()
+        self.news.clear()
+        self.loops = weakref.WeakSet()
+        self.waiting_for = None
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # the old one stays open: mappings of others may hold its number
+        self.inbox = Inbox(self.bell, None, None, None)
+
 
 class LoopEndpoint(Endpoint):
     """The receiving side of an actor: one event loop, ours, which owns the door; other threads of the actor may ask as well."""
@@ -164,6 +179,10 @@ class LoopEndpoint(Endpoint):
         self.in_sync = False  # true while the loop runs a sync handler: the one place where its thread may block
         self.budget = 32
         self.waiting_for = mail
+
+    def abandon(self, kind: int, body: bytes) -> None:
+        super().abandon(kind, body)
+        self.main, self.loop = self.inbox, None
 
     def may_block(self) -> bool:
         return self.in_sync or super().may_block()

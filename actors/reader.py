@@ -1,9 +1,13 @@
 """The one thread that a program gets: it owns the door of its control lane.
 
-Rule: it hears the guardian (answers to requests, ends, events, log lines) and its end, so that no call waits for ever; it collects answers only
-when somebody asked for a callback and may never look. Callbacks of monitors, events and `add_done_callback` run here and must be short.
+Rule: it hears the guardian (answers to requests, ends, events, log lines) and its end, so that no call waits for ever;
+it collects answers only when somebody asked for a callback and may never look. Callbacks of monitors, events and
+`add_done_callback` run here and must be short.
 
-It stops before a fork and starts again after it, in the parent only, so that a program that forks forks with one thread less to worry about.
+It stops before a fork and starts again after it, in the parent only, so that a program that forks forks with one thread
+less: Python 3.12 warns of more than one, and what a thread has locked at that moment stays locked in the child. It
+can't stop while a callback runs: the fork waits PATIENCE for that, no longer, since the callback may itself wait for the
+forking thread; and not at all if the callback is what forks.
 """
 
 from __future__ import annotations
@@ -11,6 +15,9 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .endpoint import Endpoint
@@ -18,6 +25,8 @@ from .transports._ring import Inbox, Ring
 
 if TYPE_CHECKING:
     from .client import Client
+
+PATIENCE = 0.02  # seconds
 
 
 class ProgramEndpoint(Endpoint):
@@ -35,6 +44,14 @@ class ProgramEndpoint(Endpoint):
             self.watched = True
             os.eventfd_write(self.poke, 1)
 
+    def abandon(self, kind: int, body: bytes) -> None:
+        super().abandon(kind, body)
+        self.hearing = self.inbox
+        if not self.closed:
+            os.close(self.door)
+            os.close(self.poke)
+        self.closed = True
+
     def close(self) -> None:
         self.closed = True
         for fd in (self.bell, self.door, self.poke):
@@ -47,30 +64,86 @@ class Reader:
     def __init__(self, client: Client, endpoint: ProgramEndpoint) -> None:
         self.client, self.endpoint = client, endpoint
         self.thread: threading.Thread | None = None
-        self.stopping = False
+        self.late: threading.Thread | None = None  # it was to end for a fork, and is still in a callback
+        self.turn: object = None  # the running thread's; it ends when it has lost it
+        self.forks = 0  # under way
+        self.stopped = False
+        self.lock = threading.RLock()  # of the above
 
     def start(self) -> None:
-        self.stopping = False
-        self.thread = threading.Thread(target=self._run, name=f"actors: {self.client.system} reader", daemon=True)
+        _readers.add(self)
+        self.turn = turn = object()
+        late, self.late = self.late, None
+        name = f"actors: {self.client.system} reader"
+        self.thread = threading.Thread(target=self._run, args=(turn, late), name=name, daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
         """Returns when the thread has ended. A no-op inside the thread itself (a callback that closes its system)."""
-        thread, self.thread = self.thread, None
-        self.stopping = True
+        self.stopped = True
+        thread = self._dismiss()
         if thread is not None and thread is not threading.current_thread():
-            os.eventfd_write(self.endpoint.poke, 1)
             thread.join()
 
-    def _run(self) -> None:
+    def _dismiss(self) -> threading.Thread | None:
+        """Tell the thread to end."""
+        with self.lock:
+            thread, self.thread = self.thread, None
+            self.turn = None
+        if thread is not None:
+            os.eventfd_write(self.endpoint.poke, 1)
+        return thread
+
+    # --- forks
+
+    def before_fork(self) -> None:
+        with self.lock:
+            self.forks += 1
+            if self.thread is threading.current_thread():
+                return
+            thread = self._dismiss()
+        if thread is not None:
+            thread.join(PATIENCE)
+            if thread.is_alive():
+                self.late = thread
+            else:
+                _wait_until_gone(thread.native_id)
+
+    def after_fork(self) -> None:
+        with self.lock:
+            self.forks -= 1
+            if self.forks or self.thread is not None or self.stopped or self.client.gone is not None:
+                return
+            try:
+                self.start()
+            except RuntimeError as error:  # no more threads (a limit, or the interpreter is ending)
+                self.thread = None
+                self.client.lose(f"its reader could not start again after a fork: {error}")
+
+    def in_child(self) -> None:
+        """The thread is the parent's; if it is the one that forked, it ends when the callback returns."""
+        self.lock = threading.RLock()
+        self.turn = self.thread = self.late = None
+        self.stopped = True
+
+    # --- the thread
+
+    def _run(self, turn: object, late: threading.Thread | None) -> None:
+        if late is not None:
+            late.join()
         endpoint, client = self.endpoint, self.client
         poll = select.poll()
         poll.register(endpoint.door, select.POLLIN)
         poll.register(endpoint.poke, select.POLLIN)
         poll.register(client.sock.fileno(), select.POLLRDHUP)
+        if endpoint.watched:
+            poll.register(endpoint.bell, select.POLLIN)
+            endpoint.pump()
         self._hear()
-        while not self.stopping:
+        while self.turn is turn:
             for fd, _ in poll.poll():
+                if self.turn is not turn:
+                    return
                 if fd == endpoint.door:
                     self._hear()
                 elif fd == endpoint.bell:
@@ -95,3 +168,32 @@ class Reader:
                 break
             reply.run_callbacks()
         self.client.dispatch()
+
+
+def _wait_until_gone(thread: int | None) -> None:
+    """A joined thread has run its Python code; the kernel's part of it may take a few microseconds more."""
+    entry, end = Path(f"/proc/self/task/{thread}"), time.monotonic() + PATIENCE
+    while entry.exists() and time.monotonic() < end:
+        time.sleep(0.00002)
+
+
+_readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for reader in list(_readers):
+        reader.before_fork()
+
+
+def _after_fork() -> None:
+    for reader in list(_readers):
+        reader.after_fork()
+
+
+def _in_child() -> None:
+    for reader in list(_readers):
+        reader.in_child()
+    _readers.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
