@@ -19,53 +19,23 @@ by table.
 if __name__ != "actors.supervision":  # from a checkout the bare name would load a second copy of every class
     raise ImportError("import this package as actors.supervision")
 
-from .actions import (
-    Action,
-    AllStopped,
-    Ask,
-    Ended,
-    Escalated,
-    Failed,
-    Ready,
-    Restarted,
-    Restarting,
-    Signal,
-    Spawn,
-    StartFailed,
-)
 from .backoff import Backoff
 from .intensity import Intensity
-from .node import Kind
 from .policy import Policy, Restart
 from .spec import Child, OnError, Supervisor, checked_name, expand, name_of
 from .strategy import Strategy
-from .tree import ROOT, Status, Tree
+
+# The machine (tree, actions) is the guardian's alone: import it from its modules; every actor would pay for it here.
 
 __all__ = [
-    "ROOT",
-    "Action",
-    "AllStopped",
-    "Ask",
     "Backoff",
     "Child",
-    "Ended",
-    "Escalated",
-    "Failed",
     "Intensity",
-    "Kind",
     "OnError",
     "Policy",
-    "Ready",
     "Restart",
-    "Restarted",
-    "Restarting",
-    "Signal",
-    "Spawn",
-    "StartFailed",
-    "Status",
     "Strategy",
     "Supervisor",
-    "Tree",
     "checked_name",
     "expand",
     "name_of",

@@ -10,22 +10,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from actors.exits import ExitReason
-from actors.supervision import (
+from actors.supervision import Backoff, Policy
+from actors.supervision.actions import (
+    Action,
     AllStopped,
     Ask,
-    Backoff,
     Ended,
     Failed,
-    Policy,
     Ready,
     Restarted,
     Restarting,
     Signal,
     Spawn,
     StartFailed,
-    Tree,
 )
-from actors.supervision.actions import Action
+from actors.supervision.tree import Tree
 
 REASONS = [
     ExitReason("normal"),

@@ -7,21 +7,20 @@ from typing import Any
 import pytest
 
 from actors.exits import ExitReason
-from actors.supervision import (
+from actors.supervision import Backoff, Policy
+from actors.supervision.actions import (
+    Action,
     AllStopped,
     Ask,
-    Backoff,
     Ended,
     Escalated,
     Failed,
-    Kind,
-    Policy,
     Restarting,
     Signal,
     StartFailed,
-    Tree,
 )
-from actors.supervision.actions import Action
+from actors.supervision.node import Kind
+from actors.supervision.tree import Tree
 
 CRASH = ExitReason("exception", error="ValueError: boom")
 OTHER = ExitReason("exception", error="KeyError: other")
