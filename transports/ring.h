@@ -10,8 +10,8 @@ Rules
   it, can hold the owner up.
 - Nobody trusts the shared words: every position and length is checked against the capacity before it is used as an
   address. The mutex is the exception (glibc follows its list pointers), and only producers touch it.
-- Pages are populated 64 KiB ahead of the tail, which turns a full machine into an error where touching them would be a
-  SIGBUS, and are given back when the consumer goes to sleep over an empty ring.
+- Pages are populated up to 64 KiB ahead of the tail, which turns a full machine into an error where touching them would
+  be a SIGBUS, and are given back when the consumer goes to sleep over an empty ring.
 
 Rejected
 - Lock-free reservation: a stopped writer would block the consumer's head instead of the other writers, and nobody could
@@ -238,7 +238,7 @@ static inline bool ring_populate(struct ring *r, uint64_t to)
     uint64_t end = load(h->populated_end), base = load(h->populated_base);
     if ((int64_t)(to - end) <= 0 || end - base >= r->capacity)
         return true;
-    uint64_t step = end - base < RING_AHEAD ? RING_AHEAD / 4 : RING_AHEAD; /* most lanes never hold more than a few records */
+    uint64_t step = end - base < RING_AHEAD ? RING_AHEAD / 4 : RING_AHEAD; /* most lanes never hold many records */
     uint64_t length = (to - end + step) & ~(step - 1);
     if (length > r->capacity)
         length = r->capacity;

@@ -184,6 +184,7 @@ def producer_dies_at(ring: Any, rng: random.Random, point: int) -> dict[str, Any
         found["not killed"] += reap(fork(die)) != -signal.SIGKILL
         found["depth before"] += world.depth() != (4 if point >= 4 else 3)
         found["not sent"] += not world.send(1, 0, 60)
+        found["depth with the next"] += world.depth() != (5 if point >= 4 else 4)
         world.drain()
         found["wrong records"] += world.expected != Counter({0: 4 if point >= 4 else 3, 1: 1})
         found["depth after"] += world.depth()

@@ -362,7 +362,7 @@ def test_an_inbox_without_mail_has_lanes_only() -> None:
 def test_no_spin_is_longer_than_its_budget_or_a_millisecond(side: Side) -> None:
     """Not a gate on speed: a spin without an end would hold the GIL for ever."""
     before = time.monotonic()
-    for budget in (float("inf"), 1e300, float("nan"), -5.0):
+    for budget in (float("inf"), 1e12, float("nan"), -5.0):
         assert side.inbox.next(budget) is None
         assert side.collect(budget) == 0
     assert time.monotonic() - before < 60
