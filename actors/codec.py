@@ -101,7 +101,10 @@ def encode_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
 
 def decode_call(body: bytes, flags: int) -> list[Any]:
     """[name, *args], or [name, kwargs, *args] with KEYWORDS. Raises CodecError like `decode`."""
-    call = decode(body, flags)
+    try:  # not through `decode`: once a message, a call less
+        call = loads(body) if flags & PICKLED else unpackb(body, ext_hook=_restore, strict_map_key=False)
+    except Exception as error:
+        raise CodecError(f"a message can't be read: {type(error).__name__}: {error}") from error
     if type(call) is not list or not call:
         raise CodecError("a message can't be read: it is no call")
     return call
