@@ -78,7 +78,9 @@ class Sample:
 
 
 def busiest(now: Sample, before: Sample | None) -> str:
-    """A line an actor, those with the most processor time since `before` first. Without a sample before, shares and rates are 0."""
+    """A line an actor, those with the most processor time since `before` first. Without a sample before, shares and
+    rates are 0.
+    """
     head = ("actor", "status", "pid", "CPU %", "MB", "msg/s", "mail", "kB", "busy s", "restarts")
     actors = [info for info in flat(now.root) if info["kind"] == "worker"]
     rows = sorted(((_load(info, now, before), info) for info in actors), key=lambda row: row[0], reverse=True)

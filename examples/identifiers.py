@@ -27,7 +27,8 @@ import time
 import tokenize
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from actors import Actor, ActorRef, ActorSystem, MailboxOptions
@@ -154,23 +155,28 @@ def kill_one(system: ActorSystem, tokenizers: list[ActorRef[Tokenizer]]) -> None
     events.close()
 
 
+# --- how it is shown
+
+
+def progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Told how many are done: a bar where rich is installed and somebody looks, else a line every tenth."""
+    return bar(total) if sys.stdout.isatty() and find_spec("rich") else lines(total)
+
+
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar where rich is installed and somebody looks, else a line every tenth."""
+def bar(total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     begin = time.monotonic()
-    try:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        rich = False
-    else:
-        rich = sys.stdout.isatty()
-    if rich:
-        rate = TextColumn("{task.fields[rate]:.0f} files/s")
-        with Progress(BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn()) as bar:
-            task = bar.add_task("", total=total, rate=0)
-            yield lambda done: bar.update(task, completed=done, rate=done / (time.monotonic() - begin))
-        return
-    shown = 0
+    rate = TextColumn("{task.fields[rate]:.0f} files/s")
+    with Progress(BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn()) as shown:
+        task = shown.add_task("", total=total, rate=0.0)
+        yield lambda done: shown.update(task, completed=done, rate=done / (time.monotonic() - begin))
+
+
+@contextmanager
+def lines(total: int) -> Iterator[Callable[[int], None]]:
+    begin, shown = time.monotonic(), 0
 
     def line(done: int) -> None:
         nonlocal shown

@@ -1,7 +1,7 @@
 """Pykka: actors are threads of one process, so its figures show what a queue and the GIL cost without any process
 boundary.
 """
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

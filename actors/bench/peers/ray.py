@@ -1,5 +1,5 @@
 """Ray: driver to actor on one machine; `tell` is a remote call whose reference is dropped."""
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

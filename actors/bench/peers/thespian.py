@@ -1,7 +1,7 @@
 """Thespian with its recommended base, multiprocTCPBase: from outside the system to an actor; an answer only where one
 is asked for.
 """
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

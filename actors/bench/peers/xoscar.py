@@ -1,5 +1,5 @@
 """Xoscar: the main pool to an actor in a pool of its own process, over its unix socket."""
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
