@@ -163,7 +163,8 @@ class Endpoint:
         self.news.clear()
         self.loops = weakref.WeakSet()
         self.waiting_for = None
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # the old one stays open: mappings of others may hold its number
+        os.close(self.bell)
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.inbox = Inbox(self.bell, None, None, None)
 
 

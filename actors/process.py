@@ -30,6 +30,7 @@ from .client import Client
 from .codec import decode_call, encode_call
 from .endpoint import LoopEndpoint
 from .exits import ExitReason
+from .guardian.ignition import THREADS
 from .log import LEVELS, LazyLog, LogHandler
 from .loop import Loop, exit_now
 from .mailbox import SMALLEST
@@ -42,12 +43,12 @@ PR_SET_PDEATHSIG = 1
 POLL = 0.00002  # seconds between looks at the parent; 0 or 1 look is what it takes
 
 
-def await_birth(fd: int, guardian: int, middle: int) -> None:
-    """The life of an actor, from the fork on. Never returns."""
+def await_birth(fd: int, guardian: int, middle: int, system: str) -> None:
+    """The life of an actor, from the fork (or exec) on. Never returns."""
     try:
         _become_mortal(guardian, middle)
         _own_signals()
-        setproctitle.setproctitle(f"actors: {os.environ['ACTORS_SYSTEM']} spare")
+        setproctitle.setproctitle(f"actors: {system} spare")
         sock = socket.socket(fileno=fd)
         loop = _rehearse()
         message, fds = wire.recv(sock)
@@ -128,6 +129,7 @@ class _Life:
             return self._crashed(error)
 
     async def _main(self) -> int:
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(self.message["nofile"]))  # the program's: the guardian has raised its own
         _settle(self.message.get("setting") or {})
         factory, args = unship(self.message["payload"])
         instance = factory(*args)
@@ -177,9 +179,12 @@ def _exit_code(error: SystemExit) -> int:
 
 def _settle(setting: dict[str, Any]) -> None:
     """Make the process's surroundings those of the spawning program, and its random numbers its own."""
-    if "cwd" in setting:
+    if setting.get("cwd"):
         os.chdir(setting["cwd"])
-    for name, value in setting.get("environ", {}).items():
+    environ = setting.get("environ", {})
+    if setting.get("whole"):
+        environ = {**{name: None for name in os.environ if name not in THREADS}, **environ}
+    for name, value in environ.items():
         if value is None:
             os.environ.pop(name, None)
         else:
@@ -187,8 +192,8 @@ def _settle(setting: dict[str, Any]) -> None:
     for entry in setting.get("path", []):
         if entry not in sys.path:
             sys.path.append(entry)
-    if setting.get("nofile"):
-        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(setting["nofile"]))
+    if "TZ" in environ:
+        time.tzset()
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None and "numpy.random" in sys.modules:

@@ -79,17 +79,17 @@ class ActorSystem:
             raise SpecError(f"ask_timeout {ask_timeout!r}: give seconds, or None")
         self.name = check_system(name if name is not None else f"system-{os.getpid()}-{next(_numbers)}")
         mine, theirs = wire.pair()
-        path = [entry if entry else os.getcwd() for entry in sys.path]
-        code = [sys.executable, "-E", "-S", "-c", GUARDIAN, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
+        path = import_path()
+        code = [sys.executable, "-I", "-S", "-c", GUARDIAN, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
         with theirs:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         fork = os.environ.get("ACTORS_FORK", _FORKS[0])
         config = {
-            "system": self.name, "path": path, "path_json": json.dumps(path), "log_level": log_level, "ask_timeout": ask_timeout,
+            "system": self.name, "path": path, "flags": interpreter_flags(), "log_level": log_level, "ask_timeout": ask_timeout,
             "preload": list(preload), "fork": fork if fork in _FORKS else _FORKS[0],
         }  # fmt: skip
         wire.send(mine, config)
-        self._setting: dict[str, Any] = {"cwd": os.getcwd(), "environ": dict(os.environ), "path": path}
+        self._setting: dict[str, Any] | None = {"environ": dict(os.environ), "path": path}
         self._connect(mine, LEVELS[log_level], ask_timeout)
         atexit.register(_close_at_exit, weakref.ref(self))
 
@@ -133,7 +133,7 @@ class ActorSystem:
         except OSError as error:
             sock.close()
             raise ActorNotFound(f"no system {name!r} of this user runs on this machine ({error.strerror})") from None
-        self._setting = {"cwd": os.getcwd(), "environ": {}, "path": []}
+        self._setting = None
         self._connect(sock, LEVELS["info"], ask_timeout)
         return self
 
@@ -142,7 +142,7 @@ class ActorSystem:
         """The system as its own actors see it."""
         self = cls.__new__(cls)
         self.name, self._process, self._client, self._pid = client.system, None, client, os.getpid()
-        self._setting = {"cwd": os.getcwd(), "environ": {}, "path": []}
+        self._setting = None
         self._streams = []
         self._reader = None  # type: ignore[assignment]
         return self
@@ -229,13 +229,13 @@ class ActorSystem:
         return {**node, "payload": shipment.payload, "modules": list(shipment.modules), "setting": self._surroundings()}
 
     def _surroundings(self) -> dict[str, Any]:
-        """How this process differs from what the zygote was started with."""
-        was = self._setting
-        now = dict(os.environ)
-        changed = {key: value for key, value in now.items() if was["environ"].get(key) != value}
-        changed.update({key: None for key in was["environ"] if key not in now})
-        path = [entry if entry else os.getcwd() for entry in sys.path]
-        return {"cwd": os.getcwd(), "environ": changed, "path": [entry for entry in path if entry not in was["path"]]}
+        """How this process differs from what actor processes start with: the program that began the system, as it was then."""
+        was, now, path = self._setting, dict(os.environ), import_path()
+        if was is None:
+            return {"cwd": working_directory(), "environ": now, "whole": True, "path": path}
+        changed: dict[str, str | None] = {name: value for name, value in now.items() if was["environ"].get(name) != value}
+        changed.update({name: None for name in was["environ"] if name not in now})
+        return {"cwd": working_directory(), "environ": changed, "path": [entry for entry in path if entry not in was["path"]]}
 
     # --- finding
 
@@ -406,6 +406,26 @@ def split_options(options: dict[str, Any]) -> tuple[str | None, Policy, dict[str
     actor = actor_options(options.pop("on_error", "crash"), options.pop("redeliver", 0), options.pop("mailbox", None))
     policy = Policy(**{"restart": "transient", "backoff": Backoff(), **options})
     return name, policy, actor
+
+
+def working_directory() -> str | None:
+    """None: it has been removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - as it is sent
+    except FileNotFoundError:
+        return None
+
+
+def import_path() -> list[str]:
+    """`sys.path` as it is for a process with another working directory."""
+    here = working_directory()
+    entries = [entry or here for entry in sys.path if isinstance(entry, str)]
+    return [os.path.join(here or "", entry) for entry in entries if entry]  # noqa: PTH118
+
+
+def interpreter_flags() -> list[str]:
+    """The options that this interpreter was started with (-X dev, -W error, -O, …)."""
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
 
 
 def base_name(factory: Any) -> str:

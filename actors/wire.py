@@ -26,7 +26,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def pack(message: Message) -> tuple[bytes, int]:
     """(packet, descriptor): the descriptor is -1, or a memfd that the caller sends last and closes."""
-    body: bytes = msgpack.packb(message)
+    body: bytes = msgpack.packb(message, unicode_errors="surrogateescape")
     if len(body) <= PACKET:
         return body, -1
     fd = store(body)
@@ -78,11 +78,17 @@ def recv(sock: socket.socket, flags: int = 0) -> tuple[Message | None, list[int]
         return None, []
     if not body:
         return None, []
-    message: Message = msgpack.unpackb(body, strict_map_key=False)
+    message = _unpack(body)
     if "@" in message:
         big = fds.pop()
         try:
-            message = msgpack.unpackb(fetch(big), strict_map_key=False)
+            message = _unpack(fetch(big))
         finally:
             os.close(big)
     return message, list(fds)
+
+
+def _unpack(body: bytes) -> Message:
+    """surrogateescape: paths and environment variables need not be UTF-8."""
+    message: Message = msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogateescape")
+    return message

@@ -5,12 +5,13 @@ guardian starts another and sends again what was not born).
 
 Imports of user modules happen in a candidate: a fork that imports, and takes the zygote's place when that went well, so an import that fails, hangs or
 crashes harms nobody. After its imports each candidate makes one throw-away fork: libraries that hold threads (OpenBLAS in NumPy) let go of them in their
-at-fork handlers, which `sibling` does not run.
+at-fork handlers, which `sibling` does not run. A module that has threads even then is no zygote's: the candidate names it and leaves, and actors
+that need it are started from scratch (ignition.py).
 
 Two ways to fork, one contract (`FORKS`): `sibling` (clone3 with CLONE_PARENT: the guardian is the parent at once) and `double` (fork twice, the
 guardian adopts the orphan; no glibc internals, 1-3 ms slower). `ACTORS_FORK=double` chooses the second.
 
-Run as: python -c "from actors.zygote import main; main(fd, guardian_pid)".
+Run as: python -c "from actors.zygote import main; main(fd, guardian_pid, system)".
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -50,7 +52,7 @@ def fork_double() -> tuple[int, int]:
 FORKS: dict[str, Callable[[], tuple[int, int]]] = {"sibling": fork_sibling, "double": fork_double}
 
 
-def main(fd: int, guardian: int, how: str = "sibling") -> NoReturn:
+def main(fd: int, guardian: int, system: str, how: str = "sibling") -> NoReturn:
     """The first zygote, freshly exec'd."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guardian:
@@ -58,15 +60,15 @@ def main(fd: int, guardian: int, how: str = "sibling") -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import setproctitle
 
-    setproctitle.setproctitle(f"actors: {os.environ.get('ACTORS_SYSTEM', '')} zygote")
-    _serve(socket.socket(fileno=fd), guardian, how, [])
+    setproctitle.setproctitle(f"actors: {system} zygote")
+    _serve(socket.socket(fileno=fd), guardian, system, how, [])
 
 
-def _serve(sock: socket.socket, guardian: int, how: str, modules: list[str]) -> NoReturn:
+def _serve(sock: socket.socket, guardian: int, system: str, how: str, modules: list[str]) -> NoReturn:
     """Say what this zygote can do, then fork on request: a newborn (which waits for its birth message), or a candidate for this place."""
     gc.collect()
     gc.freeze()
-    wire.send(sock, {"op": "zygote", "pid": os.getpid(), "modules": modules, "threads": len(os.listdir("/proc/self/task"))})
+    wire.send(sock, {"op": "zygote", "pid": os.getpid(), "modules": modules})
     if not modules:
         _import_when_idle(sock)
     while True:
@@ -81,37 +83,46 @@ def _serve(sock: socket.socket, guardian: int, how: str, modules: list[str]) -> 
         if child == 0:
             sock.close()
             if message["op"] == "fork":
-                process.await_birth(fds[0], guardian, middle)
-            _candidate(message, fds[0], guardian, middle, how)
+                process.await_birth(fds[0], guardian, middle, system)
+            sock = _candidate(message, fds[0], guardian, middle)
+            _serve(sock, guardian, system, how, message["modules"])
         for fd in fds:
             os.close(fd)
 
 
-def _candidate(message: wire.Message, fd: int, guardian: int, middle: int, how: str) -> NoReturn:
-    """Import what is asked for and take the zygote's place, or say why not."""
+def _candidate(message: wire.Message, fd: int, guardian: int, middle: int) -> socket.socket:
+    """Import what is asked for, so as to take the zygote's place, or say why not and leave."""
     sock = socket.socket(fileno=fd)
+    name, threaded, threads = "", [], _threads()
     try:
         process._become_mortal(guardian, middle)
         sys.path.extend(entry for entry in message["path"] if entry not in sys.path)
         for name in message["modules"]:
-            _import(name)
+            wire.send(sock, {"op": "importing", "pid": os.getpid(), "module": name})
+            importlib.import_module(name)
+            if _threads() > threads:
+                _let_go_of_threads()
+                if _threads() > threads:
+                    threads = _threads()
+                    threaded.append(name)
         _let_go_of_threads()
-    except BaseException as error:
-        wire.send(sock, {"op": "unfit", "module": getattr(error, "module", ""), "error": traceback.format_exc()})
+    except BaseException:
+        wire.send(sock, {"op": "unfit", "module": name, "error": traceback.format_exc()})
         exit_now(1)
-    _serve(sock, guardian, how, message["modules"])
+    if threaded:
+        wire.send(sock, {"op": "threaded", "modules": threaded})
+        exit_now(1)
+    return sock
 
 
-def _import(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except BaseException as error:
-        error.module = name  # type: ignore[attr-defined]
-        raise
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
 
 
 def _let_go_of_threads() -> None:
-    child = os.fork()
+    with warnings.catch_warnings():  # Python 3.12 does not like it, and it is the point
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)

@@ -3,6 +3,8 @@
 A newborn is forked first and told who it is afterwards, over a socket of its own. So a spare can wait, forked and rehearsed, for the next birth, which then
 takes a fifth of the time; without one, the birth message is sent to a process that is still being forked.
 
+A module that holds threads is not for a zygote (zygote.py): actors that need one are exec'd, and wait for their birth message just the same.
+
 Protocol (proved by killing newborns and zygotes thousands of times): each birth has an attempt number in the mailbox's header, which the newborn claims by
 compare-and-swap before it touches the mailbox. Until its `hello` the only sign of death is the end of file on its socket; afterwards only
 the kernel's word (`waitid`) counts. When the zygote dies, every birth without hello is revoked by compare-and-swap: success means that nobody was born,
@@ -11,14 +13,17 @@ and it is sent to the next zygote; failure means that the newborn lives, and its
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import itertools
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
 from .. import wire
 from ..exits import ExitReason
-from .ignition import exec_zygote
+from .ignition import exec_newborn, exec_zygote
 
 if TYPE_CHECKING:
     from .main import Guardian
@@ -28,10 +33,10 @@ TRIES = 5  # births of one incarnation that may die before their hello until it 
 
 
 class Line:
-    """A zygote or a candidate: its socket and what it has imported."""
+    """A zygote or a candidate: its socket, what it has imported (or is to import), and what it is importing."""
 
     def __init__(self, sock: socket.socket, modules: list[str]) -> None:
-        self.sock, self.modules, self.pid = sock, modules, 0
+        self.sock, self.modules, self.pid, self.importing = sock, modules, 0, ""
 
 
 class Nursery:
@@ -44,7 +49,10 @@ class Nursery:
         self.candidate: Line | None = None
         self.loaded: set[str] = set()  # what the present zygote has imported
         self.wanted: list[str] = list(config.get("preload") or ())  # what a new zygote must have, in this order
+        self.preload = frozenset(self.wanted)
         self.refused: dict[str, str] = {}  # module -> why it can't be imported there
+        self.fatal: collections.Counter[str] = collections.Counter()  # module -> candidates that died while they imported it
+        self.threaded: set[str] = set()  # modules that have threads of their own
         self.waiting: list[Record] = []  # births that have not been sent yet
         self.sent: dict[int, Record] = {}  # uid -> births without hello
         self.path: list[str] = list(config["path"])
@@ -78,8 +86,12 @@ class Nursery:
             self._lost(line)
         elif message["op"] == "zygote":
             self._promote(line, message)
+        elif message["op"] == "importing":
+            line.pid, line.importing = message["pid"], message["module"]
         elif message["op"] == "unfit":
             self._unfit(line, message)
+        elif message["op"] == "threaded":
+            self._threaded(line, message["modules"])
         elif message["op"] == "unborn":
             self._unborn(message)
 
@@ -95,8 +107,6 @@ class Nursery:
         self._drop_spare()
         self.zygote = line
         self.loaded.update(message["modules"])
-        if message["threads"] > 1:
-            self.guardian.watch.log("warning", "modules hold threads after import; forking with them is risky", modules=message["modules"])
         self.pump()
 
     def _lost(self, line: Line) -> None:
@@ -104,8 +114,12 @@ class Nursery:
         self._close(line)
         if line is self.candidate:
             self.candidate = None
-            if line.modules:
-                self._refuse_modules(line.modules[-1:], "the importing process died")
+            if not line.importing:  # it was never born
+                self.guardian.timers.after(0.02, self.pump)
+                return
+            self.fatal[line.importing] += 1
+            if self.fatal[line.importing] > 1:  # once may have been somebody's SIGKILL
+                self._refuse_modules([line.importing], "the process died in its import")
         elif line is self.starting or line is self.zygote:
             was_ready = line is self.zygote
             self.zygote = self.starting = None
@@ -135,6 +149,28 @@ class Nursery:
         self.candidate = None
         self._refuse_modules([message["module"]] if message["module"] else line.modules, message["error"])
         self.pump()
+
+    def _threaded(self, line: Line, modules: list[str]) -> None:
+        self._close(line)
+        self.candidate = None
+        self.threaded.update(modules)
+        self.wanted = [module for module in self.wanted if module not in self.threaded]
+        for module in modules:
+            text = "a module has threads after its import, and those don't survive a fork: actors that need it start from scratch, slower"
+            self.guardian.watch.log("warning", text, module=module)
+        self.pump()
+
+    def _give_up_candidate(self) -> None:
+        """An import that nobody waits for any more must not keep others waiting (it may hang for ever)."""
+        line = self.candidate
+        if line is None or not line.importing:
+            return
+        needed = self.preload.union(*(record.modules for record in self.waiting))
+        if needed.isdisjoint(line.modules):
+            self.guardian.watch.log("warning", "an import was not done in time and is given up", module=line.importing)
+            self.wanted.remove(line.importing)  # wanted again when somebody needs it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(line.pid, signal.SIGKILL)
 
     def _refuse_modules(self, modules: list[str], error: str) -> None:
         for module in modules:
@@ -166,14 +202,19 @@ class Nursery:
         for module in record.modules:
             if module in self.refused:
                 return module
-            if module not in self.wanted:
-                self.wanted.append(module)
+        self._note(record)
         self.path.extend(entry for entry in record.setting.get("path", ()) if entry not in self.path)
         return None
+
+    def _note(self, record: Record) -> None:
+        for module in record.modules:
+            if module not in self.wanted and module not in self.refused and module not in self.threaded:
+                self.wanted.append(module)
 
     def begin(self, record: Record) -> None:
         """A new incarnation of this actor is due."""
         record.births = 0
+        self._note(record)
         self.waiting.append(record)
         self.pump()
 
@@ -181,6 +222,7 @@ class Nursery:
         """It is not wanted any more. True: nothing of it was sent."""
         if record in self.waiting:
             self.waiting.remove(record)
+            self._give_up_candidate()
             return True
         return False
 
@@ -198,7 +240,11 @@ class Nursery:
 
     def _send(self, record: Record) -> None:
         guardian = self.guardian
-        found = self._take_spare() or self._fork()
+        try:
+            found = self._process_for(record)
+        except OSError as error:
+            self.guardian.ended(record, ExitReason("exception", error=f"no process could be made: {error}"))
+            return
         if found is None:  # the zygote has not read yet (a burst), or is gone
             self.waiting.insert(0, record)
             guardian.timers.after(0.002, self.pump)
@@ -214,11 +260,18 @@ class Nursery:
         message = {
             "system": self.config["system"], "name": record.name, "uid": record.uid, "attempt": record.attempt, "endpoint": peer.id,
             "payload": record.payload, "setting": record.setting, "on_error": record.options.get("on_error", "crash"),
-            "log_level": self.config["log_level"], "ask_timeout": self.config.get("ask_timeout"),
+            "log_level": self.config["log_level"], "ask_timeout": self.config.get("ask_timeout"), "nofile": self.config["nofile"],
         }  # fmt: skip
         guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes()])
         os.close(peer.control_fd)
         peer.control_fd = -1
+
+    def _process_for(self, record: Record) -> tuple[int, socket.socket] | None:
+        """A process that waits for a birth message: its number and our end of its socket."""
+        if self.threaded.isdisjoint(record.modules):
+            return self._take_spare() or self._fork()
+        sock, _ = exec_newborn(self.config, self.path)
+        return next(self._numbers), sock
 
     def _fork(self) -> tuple[int, socket.socket] | None:
         """A process in the making: its number and our end of its socket."""
