@@ -13,12 +13,12 @@ from . import ref as _ref
 from .context import Timer, current
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Self, Unpack
 
     from .exits import ExitReason
     from .monitor import Monitor
     from .ref import ActorRef
-    from .system import ActorSystem
+    from .system import ActorSystem, SpawnOptions
 
 P = ParamSpec("P")
 A = TypeVar("A", bound="Actor")
@@ -73,10 +73,15 @@ class Actor:
 
     # --- acts
 
-    def spawn(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Any) -> ActorRef[A]:
+    def spawn(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]) -> ActorRef[A]:
         """Start a child: it is named below this actor and stops when this actor's process ends. Options and errors as `ActorSystem.spawn`."""
         context = current()
-        return context.system._spawn_below(context.ref.uid, context.ref.name, factory, args, options)
+        return context.system._spawn_below(context.ref, factory, args, options)  # type: ignore[no-any-return]
+
+    async def spawn_async(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]) -> ActorRef[A]:
+        """`spawn` for async handlers."""
+        context = current()
+        return await context.system._spawn_below_async(context.ref, factory, args, options)  # type: ignore[no-any-return]
 
     def after(self, seconds: float, method: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Call a bound method of this actor once, in `seconds`, as if it were a message to itself."""

@@ -11,12 +11,14 @@ fork the child's inherited clients are cut off until `ActorSystem.attach` joins 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,7 @@ class Client:
         self.sock = sock
         self.endpoint = endpoint
         self.me = endpoint.me
+        self.uid = 0  # of the actor that runs in this process
         self.ports: dict[int, Ring] = {}  # uid -> its mailbox
         self.lanes: dict[int, Ring] = {}  # endpoint id -> its reply lane
         self.options: dict[int, dict[str, Any]] = {}  # uid -> what its map answer said
@@ -61,6 +64,7 @@ class Client:
         self.lock = threading.Lock()
         self.sequence = itertools.count(1)
         self.monitors: dict[int, Monitor] = {}
+        self.deposits: weakref.WeakKeyDictionary[Reply[Any], bytes] = weakref.WeakKeyDictionary()  # large calls, until they are handled
         self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
         self.gone: str | None = None  # why this connection is no longer one
         self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
@@ -147,17 +151,18 @@ class Client:
             port = self.ports.get(uid) or self.map(uid, name)
             if len(body) > SMALL and len(body) > port.capacity // 4:
                 body, flags = self.deposit(body), flags | HANDLE
+                self.deposits[reply] = body
             position = port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
             if position < 0:
                 position = self._push_slowly(port, uid, name, (body, ASK, flags, self.me, corr, deadline), timeout)
             reply.position = position
         except ActorDied as error:
-            endpoint.table.pop(corr, None)
+            self._take_back(reply)
             if isinstance(error, SystemDied):
                 raise
             reply.got, reply.kind = error, DIED
         except BaseException:
-            endpoint.table.pop(corr, None)
+            self._take_back(reply)
             raise
         return reply
 
@@ -167,9 +172,38 @@ class Client:
             self.define()
         port = self.ports.get(uid) or self.map(uid, name)
         if len(body) > SMALL and len(body) > port.capacity // 4:
-            body, flags = self.deposit(body), flags | HANDLE
-        if port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
+            self._tell_large(port, uid, name, body, flags, timeout)
+        elif port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
             self._push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
+
+    def _tell_large(self, port: Ring, uid: int, name: str, body: bytes, flags: int, timeout: float) -> None:
+        number = self.deposit(body)
+        try:
+            if port.push(number, TELL, flags | HANDLE, self.me, 0, 0, 0.0) < 0:
+                self._push_slowly(port, uid, name, (number, TELL, flags | HANDLE, self.me, 0, 0), None if timeout < 0 else timeout)
+        except BaseException:
+            self.drop_blob(number)
+            raise
+
+    async def tell_async(self, uid: int, name: str, body: bytes, flags: int) -> None:
+        """Push a message as soon as there is room, without blocking the event loop."""
+        if made and len(self.defined) < len(made):
+            self.define()
+        port = self.ports.get(uid) or self.map(uid, name)
+        number = self.deposit(body) if len(body) > SMALL and len(body) > port.capacity // 4 else None
+        message, flags = (body, flags) if number is None else (number, flags | HANDLE)
+        pause = 0.0005
+        try:
+            while (position := port.push(message, TELL, flags, self.me, 0, 0, 0.0)) < 0:
+                if position not in (FULL, STUCK) or self.options.get(uid, {}).get("overflow") in ("raise", "drop"):
+                    self._push_slowly(port, uid, name, (message, TELL, flags, self.me, 0, 0), 0.0)
+                    return
+                await asyncio.sleep(pause)  # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
+                pause = min(pause * 2, 0.02)
+        except BaseException:
+            if number is not None:
+                self.drop_blob(number)
+            raise
 
     def _push_slowly(self, port: Ring, uid: int, name: str, record: tuple[bytes, int, int, int, int, int], timeout: float | None) -> int:
         """The push did not go through at once: wait, refuse or explain."""
@@ -181,7 +215,7 @@ class Client:
                 if record[1] == ASK:
                     raise MailboxFull(f"{self.address(name)}: its mailbox is full (overflow='drop')")
                 return NEVER
-            if overflow == "block" and self.endpoint.may_block():
+            if overflow == "block" and self.endpoint.may_block() and not self._own(uid):
                 position = port.push(*record, -1.0 if timeout is None else timeout)
             else:
                 position = port.push(*record, 0.0)
@@ -201,10 +235,22 @@ class Client:
             raise MailboxFull(f"{where}: process {port.owner()} stopped (SIGSTOP?) in the middle of a send; continue or kill it")
         if position == NOMEM:
             raise MemoryError(f"{where}: no memory for its mailbox (machine or cgroup limit)")
-        waited = "" if timeout is None else f" for {timeout:g} s"
+        if self._own(uid):
+            raise MailboxFull(f"{where}: its own mailbox ({port.capacity} bytes) is full, and only it can make room; handle some messages first")
+        waited = f" for {timeout:g} s" if timeout else ""
         raise MailboxFull(
             f"{where}: its mailbox ({port.capacity} bytes) is full{waited}; use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
         )
+
+    def _own(self, uid: int) -> bool:
+        """Is this the mailbox of the actor whose loop this thread runs?"""
+        return self.uid == uid and threading.get_ident() == getattr(self.endpoint, "thread", 0)
+
+    def _take_back(self, reply: Reply[Any]) -> None:
+        """An ask that was not sent."""
+        self.endpoint.table.pop(reply.corr, None)
+        if (number := self.deposits.pop(reply, None)) is not None and self.gone is None:
+            self.drop_blob(number)
 
     def _new_reply(self, uid: int, label: str | tuple[str, str], deadline: int) -> Reply[Any]:
         """A pending reply, in the table."""
@@ -216,13 +262,16 @@ class Client:
         return reply
 
     def withdraw(self, reply: Reply[Any]) -> None:
-        """A call was given up: drop it from the mailbox, or tell its callee."""
+        """A call was given up: drop it from the mailbox, or tell its callee; a request: tell the guardian."""
         port = self.ports.get(reply.uid)
-        if port is None or reply.position < 0:
+        if self.gone is not None:
             return
-        if port.cancel(reply.position, self.me, reply.corr):
+        if reply.uid == 0:
             self.endpoint.table.pop(reply.corr, None)
-        elif self.gone is None:
+            self.send("forget", call=reply.corr)
+        elif port is not None and reply.position >= 0 and port.cancel(reply.position, self.me, reply.corr):
+            self._take_back(reply)
+        elif reply.position >= 0:
             self.send("cancel", uid=reply.uid, call=reply.corr)
 
     def answer(self, sender: int, corr: int, kind: int, body: bytes, flags: int) -> None:
@@ -237,18 +286,22 @@ class Client:
             lane = _take_ring(fds)
             _remember(self.lanes, sender, lane)
         if lane.answer(body, kind, flags, self.me, corr) == FULL:
-            lane.answer(self.deposit(body), kind, flags | HANDLE, self.me, corr)
+            lane.answer(self.deposit(body, sender), kind, flags | HANDLE, self.me, corr)
 
     # --- large bodies
 
-    def deposit(self, body: bytes) -> bytes:
-        """Hand a large body to the guardian, which keeps it until it was read: its number."""
+    def deposit(self, body: bytes, reader: int = 0) -> bytes:
+        """Hand a large body to the guardian, which keeps it until it was read (or until `reader`, an endpoint, is gone): its number."""
         fd = wire.store(body)
         try:
-            answer, _ = self.exchange("deposit", (fd,))
+            answer, _ = self.exchange("deposit", (fd,), reader=reader)
         finally:
             os.close(fd)
         return _BLOB.pack(answer["blob"])
+
+    def drop_blob(self, body: bytes) -> None:
+        """The body behind a number will not be read."""
+        self.send("drop", blob=_BLOB.unpack(body)[0])
 
     def fetch_blob(self, body: bytes, keep: bool = False) -> bytes:
         """The body behind a number. `keep`: the guardian keeps it (it is still in a mailbox)."""
@@ -380,6 +433,7 @@ def _after_fork_in_child() -> None:
         client.ports.clear()
         client.lanes.clear()
         client.monitors.clear()
+        client.deposits.clear()
         client.lock = threading.Lock()
         client.sock.close()
 

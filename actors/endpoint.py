@@ -9,6 +9,9 @@ actor's mail); its one owner clears it: the reader thread in a program, the even
 
 Every open ask reserves one slot of the reply lane, so that a callee never has to wait to answer; `limit` is how many fit.
 
+A thread that waits for the guardian does not rely on the door's owner, which may be busy with a user's callback or handler: it looks for itself
+every PATIENCE, and leaves the news that it finds to the owner (`alert`).
+
 Rejected: a leader thread that reads for the others, and a gate lock with try-acquire; both lost wake-ups under exceptions raised by signal
 handlers.
 """
@@ -22,6 +25,7 @@ import select
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .transports._ring import SLOT, Inbox, Ring
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from .transports._ring import News
 
 SPIN = 20.0  # microseconds: as good as 50 in measurements, and what the GIL may be held for
+PATIENCE = 20.0  # milliseconds
 
 
 class Endpoint:
@@ -50,8 +55,15 @@ class Endpoint:
         self.loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self.waiting_for: Ring | None = None  # an actor's own mailbox: its header tells others whom this process waits for
 
-    def watch(self) -> None:
-        """Somebody wants a callback and may never collect: make sure that somebody does."""
+    def watch(self, reply: Reply[Any]) -> None:
+        """Somebody wants a callback and may never collect: make sure that somebody does, and that a deadline is kept."""
+
+    def alert(self) -> None:
+        """There is news, or there are callbacks, that this thread can't see to: tell the owner of the door."""
+
+    def look(self) -> None:
+        """Collect the guardian's answers from a thread that does not own the door."""
+        self.pump()
 
     def may_block(self) -> bool:
         """False in a coroutine or callback of an event loop, where blocking would stop everything else."""
@@ -59,17 +71,30 @@ class Endpoint:
 
     def pump(self, spin: float = 0.0, mine: Reply[Any] | None = None, clear: bool = False) -> None:
         """Collect what has come and run the callbacks that it sets off."""
-        self.inbox.collect(self.table, self.fire, self.news, spin, mine, clear)
+        try:
+            self.inbox.collect(self.table, self.fire, self.news, spin, mine, clear)
+            self.run_fired()
+        except BaseException:  # a signal handler raised: what it kept this thread from is not this thread's alone
+            self.alert()
+            raise
+
+    def run_fired(self) -> None:
+        """Run the callbacks of what was collected."""
         while self.fire:
             try:
-                reply = self.fire.pop()
-            except IndexError:  # another thread took it
-                break
-            reply.run_callbacks()
+                reply = self.fire[0]
+                reply.run_callbacks()  # each runs once; taken off only afterwards, so that an exception loses none
+                self.fire.remove(reply)
+            except (IndexError, ValueError):  # another thread was faster
+                continue
 
-    def pollable(self) -> list[int]:
-        """Descriptors that become readable when something may have come for a blocked thread."""
-        return [self.bell]
+    def pollable(self) -> list[tuple[int, int]]:
+        """Descriptors, with the events, that say that something may have come for this thread when it is blocked."""
+        return [(self.bell, select.POLLIN)]
+
+    def rung(self, fd: int, reply: Reply[Any]) -> None:
+        """One of them did, while this thread waits for `reply`."""
+        self.pump(0.0, reply, True)
 
     def wait(self, reply: Reply[Any], seconds: float | None) -> bool:
         """Block this thread until the reply is there. False: the time is over."""
@@ -78,17 +103,21 @@ class Endpoint:
             return True
         end = None if seconds is None else time.monotonic() + seconds
         own, poll = self._waiter()
+        patience = PATIENCE if reply.uid == 0 else None
         reply.waitfd = own  # published; whoever fills the reply from now on writes it, so look again
         try:
             while reply.kind < 0:
                 left = None if end is None else (end - time.monotonic()) * 1e3
                 if left is not None and left <= 0:
                     return False
-                for fd, _ in poll.poll(left):
+                rung = poll.poll(left if patience is None or (left is not None and left < patience) else patience)
+                for fd, _ in rung:
                     if fd == own:
                         os.eventfd_read(own)
                     else:
-                        self.pump(0.0, reply, True)
+                        self.rung(fd, reply)
+                if patience is not None and not rung:
+                    self.look()
             return True
         finally:
             reply.waitfd = -1
@@ -99,8 +128,9 @@ class Endpoint:
             local.pid = os.getpid()
             local.own = _Eventfd()
             local.poll = select.poll()
-            for fd in (local.own.fd, *self.pollable()):
-                local.poll.register(fd, select.POLLIN)
+            local.poll.register(local.own.fd, select.POLLIN)
+            for fd, events in self.pollable():
+                local.poll.register(fd, events)
         return local.own.fd, local.poll
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -129,8 +159,8 @@ class Endpoint:
             if not self.may_block() or (deadline is not None and time.monotonic() >= deadline):
                 return False
             poll = select.poll()
-            for fd in self.pollable():
-                poll.register(fd, select.POLLIN)
+            for fd, events in self.pollable():
+                poll.register(fd, events)
             if poll.poll(50):
                 self.pump(0.0, None, True)
             else:
@@ -180,13 +210,37 @@ class LoopEndpoint(Endpoint):
         self.in_sync = False  # true while the loop runs a sync handler: the one place where its thread may block
         self.budget = 32
         self.waiting_for = mail
+        self.dispatch: Callable[[], object] = lambda: None  # what sees to the news
+        self.alerted = False
 
     def abandon(self, kind: int, body: bytes) -> None:
         super().abandon(kind, body)
         self.main, self.loop = self.inbox, None
 
     def may_block(self) -> bool:
-        return self.in_sync or super().may_block()
+        return (self.in_sync and threading.get_ident() == self.thread) or super().may_block()
+
+    def watch(self, reply: Reply[Any]) -> None:
+        if reply.deadline and self.loop is not None:
+            self.loop.call_soon_threadsafe(self._expire_later, self.loop, reply)
+
+    def _expire_later(self, loop: asyncio.AbstractEventLoop, reply: Reply[Any]) -> None:
+        loop.call_later(max(0.0, (reply.deadline - time.monotonic_ns()) / 1e9), reply.expire)
+
+    def alert(self) -> None:
+        if self.loop is not None and not self.alerted:
+            self.alerted = True
+            self.loop.call_soon_threadsafe(self._alerted)
+
+    def _alerted(self) -> None:
+        self.alerted = False
+        self.run_fired()
+        self.dispatch()
+
+    def look(self) -> None:
+        self.main.collect(self.table, self.fire, self.news, 0.0, None, False)
+        if self.fire or self.news:
+            self.alert()
 
     def pump(self, spin: float = 0.0, mine: Reply[Any] | None = None, clear: bool = False) -> None:
         if threading.get_ident() != self.thread:
@@ -195,11 +249,13 @@ class LoopEndpoint(Endpoint):
         if clear:
             self.inbox.clear()
         self.main.collect(self.table, self.fire, self.news, spin, mine, clear)
-        while self.fire:
-            self.fire.pop().run_callbacks()
+        self.run_fired()
+        if self.news:  # seen to at once by the loop, otherwise when the handler in hand has ended or suspends
+            self.alert()
 
-    def pollable(self) -> list[int]:
-        return [self.bell, self.door] if threading.get_ident() == self.thread else [self.bell]
+    def pollable(self) -> list[tuple[int, int]]:
+        bells = [self.bell, self.door] if threading.get_ident() == self.thread else [self.bell]
+        return [(fd, select.POLLIN) for fd in bells]
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self.loop:

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextvars
 import inspect
+import math
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -41,17 +44,18 @@ ASK = int(Kind.ASK)
 VALUE, ERROR, CANCELLED, EXPIRED = int(Kind.VALUE), int(Kind.ERROR), int(Kind.CANCELLED), int(Kind.EXPIRED)
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple, set})
 
+_sender: contextvars.ContextVar[int] = contextvars.ContextVar("sender", default=0)  # where handlers overlap: each one's, and its tasks'
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class Worker:
-    """One message at a time; `caller` and `call` name the one in hand."""
+    """One message at a time; `caller` and `call` name the one in hand; `suspended` while its handler waits for something."""
 
-    __slots__ = ("call", "caller", "given_up", "task")
+    __slots__ = ("call", "caller", "given_up", "suspended", "task")
 
     def __init__(self) -> None:
         self.caller = self.call = 0
-        self.given_up = False
+        self.given_up = self.suspended = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -80,6 +84,7 @@ class Loop:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the event loop listen to both bells."""
         self.endpoint.loop = loop
+        self.endpoint.dispatch = self.client.dispatch
         loop.add_reader(self.endpoint.bell, self.endpoint.pump, 0.0, None, True)
         loop.add_reader(self.endpoint.door, self._on_door)
 
@@ -105,13 +110,17 @@ class Loop:
         for task in done:
             task.result()
 
-    async def hook(self, method: Callable[..., Any], *args: Any) -> None:
-        """Call a hook, sync or async."""
+    def blocking(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what may block this thread: a constructor, or the sync part of a hook or a timer's method."""
         self.endpoint.in_sync = True
         try:
-            value = method(*args)
+            return function(*args, **kwargs)
         finally:
             self.endpoint.in_sync = False
+
+    async def hook(self, method: Callable[..., Any], *args: Any) -> None:
+        """Call a hook, sync or async."""
+        value = self.blocking(method, *args)
         if inspect.isawaitable(value):
             await value
 
@@ -130,6 +139,8 @@ class Loop:
             record = take(0.0 if shared and self._others_busy(worker) else SPIN)
             if record.__class__ is tuple:
                 held = hold() if shared else -1
+                if shared:
+                    _sender.set(record[2])
                 value = begin(worker, record)
                 if value is not None:
                     await self._finish(worker, record, value)
@@ -148,6 +159,8 @@ class Loop:
             else:
                 endpoint.pump()
                 self.client.dispatch()
+        if not shared:
+            endpoint.main.finish()  # answered, so nobody needs to hear of the end of this process
         if shared and self.failure is not None:
             raise self.failure  # the handlers of the other workers end with it
 
@@ -180,7 +193,7 @@ class Loop:
             endpoint.in_sync = False
             self._raised(error, record)
         if flags & HANDLE:
-            self._drop_blob(record)
+            self.client.drop_blob(record[7])
         return None
 
     async def _finish(self, worker: Worker, record: Record, pending: Any) -> None:
@@ -188,31 +201,33 @@ class Loop:
         kind, flags, sender, corr = record[:4]
         self.endpoint.pump()  # armed: the door must ring while the handler is suspended
         self._wake()  # another worker: what came before is not rung for again
+        worker.suspended = True
         try:
             value = await pending
             if kind == ASK:
                 self._answer_value(sender, corr, value)
-        except asyncio.CancelledError:
-            if not worker.given_up:
-                raise
-            worker.given_up = False
-            if worker.task is not None:
-                worker.task.uncancel()
-            if kind == ASK:
+        except asyncio.CancelledError as error:
+            if worker.task is not None and worker.task.cancelling() > worker.given_up:
+                raise  # this worker itself is to end
+            if kind == ASK:  # given up by its asker, or the handler's own doing: a cancelled call, as a cancelled task is
                 self.client.answer(sender, corr, CANCELLED, b"", 0)
+            else:
+                self._failed(error, record)
         except Exception as error:
             self._raised(error, record)
+        finally:
+            worker.suspended = False
+            if worker.given_up and worker.task is not None:
+                worker.given_up = False
+                worker.task.uncancel()
         if flags & HANDLE:
-            self._drop_blob(record)
+            self.client.drop_blob(record[7])
 
     def _raised(self, error: Exception, record: Record) -> None:
         if record[0] == ASK:
             self.client.answer(record[2], record[3], ERROR, *encode_error(error))
         else:
             self._failed(error, record)
-
-    def _drop_blob(self, record: Record) -> None:
-        self.client.send("drop", blob=int.from_bytes(record[7], "little"))
 
     def _answer_value(self, sender: int, corr: int, value: Any) -> None:
         try:
@@ -223,32 +238,26 @@ class Loop:
             self.client.answer(sender, corr, VALUE, body, flags)
 
     def _method(self, name: object) -> Callable[..., Any]:
-        """The handler of a message name; only public methods of the actor's own class count."""
-        method = getattr(self.instance, name, None) if isinstance(name, str) and not name.startswith("_") and name not in RESERVED else None
+        """The handler of a message name; only public methods of the actor's own class count, not what an instance or a property holds."""
+        method = None
+        if isinstance(name, str) and not name.startswith("_") and name not in RESERVED:
+            found = inspect.getattr_static(type(self.instance), name, None)
+            if found is not None and not isinstance(found, type | property):
+                method = getattr(self.instance, name)
         if not callable(method):
             raise AttributeError(f"{type(self.instance).__name__} has no public method {name!r}")
         self.methods[str(name)] = method
         return method  # type: ignore[no-any-return]
 
-    def _failed(self, error: Exception, record: Record | None) -> None:
+    def _failed(self, error: BaseException, record: Record | None) -> None:
         """A tell, timer or hook raised and nobody waits for it."""
         if self.crash_on_error:
             self.failure = error
             self.leaving = True
             self._wake_all()
-            if record is not None and len(self.workers) == 1:
-                self.endpoint.main.finish()  # it was handled, badly: it is not handled again
         else:
-            import traceback
-
-            line = {"event": "handler failed; the actor goes on (on_error='continue')", "level": "error", "actor": self.client.address(self.name)}
-            self.client.send("failure", text="".join(traceback.format_exception(error)), line=msgpack.packb(line), record=list(record[:2]) + [record[7]] if record else None)
-
-    @property
-    def name(self) -> str:
-        from .context import current
-
-        return current().ref.name
+            text = "".join(traceback.format_exception(error))
+            self.client.send("failure", error=describe(error), traceback=text, record=[*record[:2], record[7]] if record else None)
 
     # --- sleeping and waking
 
@@ -310,7 +319,7 @@ class Loop:
 
     def _on_cancel(self, body: bytes, sender: int, corr: int) -> None:
         for worker in self.workers:
-            if (worker.caller, worker.call) == (sender, corr) and worker.task is not None and not self.endpoint.in_sync:
+            if worker.suspended and (worker.caller, worker.call) == (sender, corr) and worker.task is not None and not worker.given_up:
                 worker.given_up = True
                 worker.task.cancel()
 
@@ -319,17 +328,19 @@ class Loop:
     async def _run_local(self, worker: Worker, call: Call) -> None:
         method, args, kwargs = call
         worker.caller = worker.call = 0
-        self.endpoint.in_sync = True
+        _sender.set(0)
         try:
-            value = method(*args, **kwargs)
-            self.endpoint.in_sync = False
+            value = self.blocking(method, *args, **kwargs)
             if inspect.isawaitable(value):
                 self.endpoint.pump()
+                self._wake()
                 await value
+        except asyncio.CancelledError as error:
+            if worker.task is not None and worker.task.cancelling():
+                raise
+            self._failed(error, None)
         except Exception as error:
             self._failed(error, None)
-        finally:
-            self.endpoint.in_sync = False
 
     def post(self, method: Callable[..., Any], *args: Any) -> None:
         """Call a method in the actor's turn."""
@@ -357,24 +368,31 @@ class Loop:
                 waiting = True
                 self.post(run)
             if every:
-                due += seconds
-                handle = loop.call_at(max(due, loop.time()), tick)
-                timer._cancel = handle.cancel
+                due += seconds * max(1, math.ceil((loop.time() - due) / seconds))  # what was missed meanwhile is left out
+                timer._cancel = loop.call_at(due, tick).cancel
 
         timer._cancel = loop.call_at(due, tick).cancel
         return timer
 
     def caller(self) -> int:
-        if len(self.workers) <= 1:
-            return self.workers[0].caller if self.workers else 0
-        task = asyncio.current_task()
-        return next((worker.caller for worker in self.workers if worker.task is task), 0)
+        """Endpoint id of who sent the message in hand; 0: nobody."""
+        if len(self.workers) == 1:
+            return self.workers[0].caller
+        return _sender.get()
 
     def down(self, ref: ActorRef[Any], incarnations: bool) -> Monitor:
         return watch(self.client, ref.uid, lambda down: self.post(self._call_on_down, down), incarnations)
 
     def _call_on_down(self, down: Down) -> Any:
         return self.instance.on_down(down.ref, down.reason)
+
+
+def describe(error: BaseException) -> str:
+    """`ValueError: text`, whatever the exception's own methods do."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def exit_now(code: int) -> None:

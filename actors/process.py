@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import inspect
 import logging
 import os
 import random
@@ -32,7 +33,7 @@ from .endpoint import LoopEndpoint
 from .exits import ExitReason
 from .guardian.ignition import THREADS
 from .log import LEVELS, LazyLog, LogHandler
-from .loop import Loop, exit_now
+from .loop import Loop, describe, exit_now
 from .mailbox import SMALLEST
 from .ref import ActorRef
 from .shipping import unship
@@ -108,6 +109,7 @@ class _Life:
         if not self.mail.claim(message["attempt"]):  # revoked: another newborn has this mailbox
             os._exit(0)
         self.client = Client(message["system"], socket.socket(fileno=sock), endpoint, message["system"])
+        self.client.uid = message["uid"]
         self.client.ask_timeout = message.get("ask_timeout")
         self.client.send("hello", pid=os.getpid(), attempt=message["attempt"])
         self.loop = Loop(self.client, endpoint, self.mail, message["on_error"])
@@ -132,14 +134,16 @@ class _Life:
         resource.setrlimit(resource.RLIMIT_NOFILE, tuple(self.message["nofile"]))  # the program's: the guardian has raised its own
         _settle(self.message.get("setting") or {})
         factory, args = unship(self.message["payload"])
-        instance = factory(*args)
+        instance = self.loop.blocking(factory, *args)
+        if instance is None or inspect.isawaitable(instance):
+            raise TypeError(f"the factory {factory!r} made {instance!r}, not an actor")
         await self.loop.hook(_hook(instance, "on_start"))
         self.started = True
         self.client.send("ready")
         leaving: BaseException | None = None
         try:
             await self.loop.run(instance)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # the latter raised by a handler whose failure nobody waits for
             leaving = error
         reason = _crash_reason(leaving) if leaving else self.loop.reason or ExitReason("normal")
         if hasattr(instance, "on_stop"):
@@ -160,11 +164,7 @@ def _hook(instance: Any, name: str) -> Any:
 
 
 def _crash_reason(error: BaseException) -> ExitReason:
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:  # an exception whose __str__ raises
-        text = type(error).__name__
-    return ExitReason("exception", error=text)
+    return ExitReason("exception", error=describe(error))
 
 
 def _exit_code(error: SystemExit) -> int:

@@ -12,19 +12,23 @@ forking thread; and not at all if the callback is what forks.
 
 from __future__ import annotations
 
+import heapq
+import logging
 import os
 import select
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .endpoint import Endpoint
 from .transports._ring import Inbox, Ring
 
 if TYPE_CHECKING:
     from .client import Client
+    from .reply import Reply
 
 PATIENCE = 0.02  # seconds
 
@@ -35,13 +39,22 @@ class ProgramEndpoint(Endpoint):
     def __init__(self, me: int, replies: Ring, bell: int, control: Ring, door: int) -> None:
         super().__init__(me, replies, bell)
         self.door = door
-        self.hearing = Inbox(door, None, control, None)
+        self.hearing = Inbox(door, replies, control, None)  # replies as well: an answer comes before the news of its sender's death
         self.poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.reader = 0  # the reader thread
+        self.lifeline: tuple[int, Callable[[], object]] = -1, lambda: None  # the socket that hangs up with the guardian, and what then
+        self.due: list[tuple[int, int, Reply[Any]]] = []  # deadlines of replies that nobody but a callback waits for: a heap
         self.watched = self.closed = False
 
-    def watch(self) -> None:
-        if not self.watched:
+    def watch(self, reply: Reply[Any]) -> None:
+        if reply.deadline:
+            heapq.heappush(self.due, (reply.deadline, reply.corr, reply))
+        if not self.watched or reply.deadline:
             self.watched = True
+            self.alert()
+
+    def alert(self) -> None:
+        if not self.closed:
             os.eventfd_write(self.poke, 1)
 
     def abandon(self, kind: int, body: bytes) -> None:
@@ -51,6 +64,41 @@ class ProgramEndpoint(Endpoint):
             os.close(self.door)
             os.close(self.poke)
         self.closed = True
+
+    def look(self) -> None:
+        self.hearing.collect(self.table, self.fire, self.news, 0.0, None, False)
+        if self.fire or self.news:
+            self.alert()
+
+    def pollable(self) -> list[tuple[int, int]]:
+        """In the reader itself (a callback that waits) everything that the reader listens to."""
+        if threading.get_ident() != self.reader:
+            return super().pollable()
+        return [*super().pollable(), (self.door, select.POLLIN), (self.lifeline[0], select.POLLRDHUP)]
+
+    def rung(self, fd: int, reply: Reply[Any]) -> None:
+        if fd == self.door:
+            self.hear()
+        elif fd == self.lifeline[0]:
+            self.lifeline[1]()
+        else:
+            super().rung(fd, reply)
+
+    def hear(self) -> None:
+        """Collect the guardian's answers and news. By the reader only."""
+        self.hearing.collect(self.table, self.fire, self.news, 0.0, None, True)
+        self.run_fired()
+
+    def next_deadline(self) -> float | None:
+        """End what is due. Milliseconds until the next deadline, None when there is none."""
+        while self.due:
+            deadline, _, reply = self.due[0]
+            left = deadline - time.monotonic_ns()
+            if reply.kind < 0 and left > 0:
+                return left / 1e6
+            heapq.heappop(self.due)
+            reply.expire()
+        return None
 
     def close(self) -> None:
         self.closed = True
@@ -72,6 +120,7 @@ class Reader:
 
     def start(self) -> None:
         _readers.add(self)
+        self.endpoint.lifeline = self.client.sock.fileno(), self._hung_up
         self.turn = turn = object()
         late, self.late = self.late, None
         name = f"actors: {self.client.system} reader"
@@ -79,11 +128,14 @@ class Reader:
         self.thread.start()
 
     def stop(self) -> None:
-        """Returns when the thread has ended. A no-op inside the thread itself (a callback that closes its system)."""
+        """Hear what was said to the last and end the thread. In the thread itself (a callback that closes its system) it ends after that."""
         self.stopped = True
         thread = self._dismiss()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None:
+            return
+        if thread is not threading.current_thread():
             thread.join()
+        self._hear()
 
     def _dismiss(self) -> threading.Thread | None:
         """Tell the thread to end."""
@@ -131,42 +183,44 @@ class Reader:
     def _run(self, turn: object, late: threading.Thread | None) -> None:
         if late is not None:
             late.join()
-        endpoint, client = self.endpoint, self.client
+        endpoint = self.endpoint
+        endpoint.reader = threading.get_ident()
         poll = select.poll()
         poll.register(endpoint.door, select.POLLIN)
         poll.register(endpoint.poke, select.POLLIN)
-        poll.register(client.sock.fileno(), select.POLLRDHUP)
-        if endpoint.watched:
-            poll.register(endpoint.bell, select.POLLIN)
+        poll.register(endpoint.lifeline[0], select.POLLRDHUP)
+        os.eventfd_write(endpoint.poke, 1)
+        while self.turn is turn and self.client.gone is None:
+            try:
+                for fd, _ in poll.poll(endpoint.next_deadline()):
+                    if self.turn is not turn:
+                        return
+                    self._rung(fd, poll)
+            except BaseException:  # a callback's SystemExit must not end the hearing of all others
+                logging.getLogger("actors").exception("a callback in the reader thread of system %r failed", self.client.system)
+
+    def _rung(self, fd: int, poll: select.poll) -> None:
+        endpoint = self.endpoint
+        if fd == endpoint.door:
+            self._hear()
+        elif fd == endpoint.bell:
+            endpoint.pump(0.0, None, True)
+        elif fd == endpoint.poke:
+            os.eventfd_read(endpoint.poke)
+            if endpoint.watched:
+                poll.register(endpoint.bell, select.POLLIN)
             endpoint.pump()
-        self._hear()
-        while self.turn is turn:
-            for fd, _ in poll.poll():
-                if self.turn is not turn:
-                    return
-                if fd == endpoint.door:
-                    self._hear()
-                elif fd == endpoint.bell:
-                    endpoint.pump(0.0, None, True)
-                elif fd == endpoint.poke:
-                    os.eventfd_read(endpoint.poke)
-                    if endpoint.watched:
-                        poll.register(endpoint.bell, select.POLLIN)
-                        endpoint.pump()
-                else:
-                    self._hear()
-                    client.lose("its guardian ended")
-                    return
+            self._hear()
+        else:
+            self._hung_up()
+
+    def _hung_up(self) -> None:
+        if self.client.gone is None:
+            self._hear()
+            self.client.lose("its guardian ended")
 
     def _hear(self) -> None:
-        endpoint = self.endpoint
-        endpoint.hearing.collect(endpoint.table, endpoint.fire, endpoint.news, 0.0, None, True)
-        while endpoint.fire:
-            try:
-                reply = endpoint.fire.pop()
-            except IndexError:
-                break
-            reply.run_callbacks()
+        self.endpoint.hear()
         self.client.dispatch()
 
 

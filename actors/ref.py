@@ -8,14 +8,13 @@ A method is named by the function itself (`Counter.add`), which is what lets typ
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from . import codec
 from .address import format_address
 from .client import SMALL, TELL, Client, clients, made
-from .errors import ActorsError, MailboxFull
+from .errors import ActorsError, AskTimeout
 from .exits import ExitReason
 
 if TYPE_CHECKING:
@@ -54,6 +53,9 @@ class ActorRef(Generic[T_co]):
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a reference is immutable; {name!r} can't be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a reference is immutable; {name!r} can't be deleted")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActorRef) and (self.uid, self._system) == (other.uid, other._system)
@@ -111,13 +113,7 @@ class ActorRef(Generic[T_co]):
     async def tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
         """`tell` that waits for room without blocking the event loop."""
         body, flags = codec.encode_call(message_name(method), args, kwargs)
-        pause = 0.0005
-        while True:
-            try:
-                return self._connected().tell(self.uid, self.name, body, flags, 0.0)
-            except MailboxFull:
-                await asyncio.sleep(pause)  # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
-                pause = min(pause * 2, 0.02)
+        await self._connected().tell_async(self.uid, self.name, body, flags)
 
     @overload
     def ask(self, method: Callable[Concatenate[T_co, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Reply[R]: ...
@@ -163,7 +159,13 @@ class ActorRef(Generic[T_co]):
 
     def wait(self, timeout: float | None = None) -> ExitReason:
         """Block until it has ended for good (or FAILED): why. TimeoutError (`AskTimeout`): not within `timeout` seconds."""
-        return ExitReason.from_wire(self._connected().request("wait", uid=self.uid).result(timeout))
+        reply = self._connected().request("wait", uid=self.uid)
+        try:
+            return ExitReason.from_wire(reply.result(timeout))
+        except AskTimeout:
+            raise AskTimeout(f"{self.address} has not ended within {timeout:g} s") from None
+        finally:
+            reply.cancel()
 
     async def wait_async(self) -> ExitReason:
         """`wait` for coroutines."""

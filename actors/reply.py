@@ -67,7 +67,7 @@ class Reply(ReplyBase, Generic[R_co]):
         """True when it has ended, one way or another. Never blocks."""
         if self.kind < 0:
             self.client.endpoint.pump()
-            self._expire()
+            self.expire()
         return self.kind >= 0
 
     def running(self) -> bool:
@@ -132,7 +132,9 @@ class Reply(ReplyBase, Generic[R_co]):
         future: concurrent.futures.Future[R_co] = concurrent.futures.Future()
 
         def settle(_: object) -> None:
-            if not future.set_running_or_notify_cancel():
+            if self.kind == Kind.CANCELLED:
+                future.cancel()
+            if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
                 return
             try:
                 error = self.exception(0)
@@ -144,34 +146,38 @@ class Reply(ReplyBase, Generic[R_co]):
                 future.set_exception(error)
 
         future.add_done_callback(lambda f: self.cancel() if f.cancelled() else None)
-        self.add_done_callback(settle)
+        self._call(settle, None, True)
         return future
 
     # --- inside
 
     def run_callbacks(self) -> None:
-        """Run what waits for the end. Anyone may call it; each callback runs once."""
-        while self.cbs:
-            try:
-                fn, loop = self.cbs.pop(0)
-            except IndexError:
-                return
+        """Run what waits for the end. Anyone may call it; each callback runs once, ours again if a signal handler raised on the way."""
+        for entry in self.cbs or ():
+            fn, loop, ours = entry
+            if fn is None:
+                continue
+            entry[0] = None  # no call between the look and this: nothing can come between
             try:
                 if loop is None or loop is asyncio._get_running_loop():
                     fn(self)
-                else:
+                elif not loop.is_closed():
                     loop.call_soon_threadsafe(fn, self)
             except Exception:  # a broken callback or a closed loop must not stop the others (as in concurrent.futures)
                 logging.getLogger("actors").exception("callback of %r failed", self)
+            except BaseException:
+                if ours:
+                    entry[0] = fn
+                raise
 
-    def _call(self, fn: Callable[[Reply[Any]], object], loop: asyncio.AbstractEventLoop | None) -> None:
+    def _call(self, fn: Callable[[Reply[Any]], object], loop: asyncio.AbstractEventLoop | None, ours: bool = False) -> None:
         if self.cbs is None:
             self.cbs = []
-        self.cbs.append((fn, loop))  # append, then look: the collector sets the kind, then looks
+        self.cbs.append([fn, loop, ours])  # append, then look: the collector sets the kind, then looks
         if self.kind >= 0:
             self.run_callbacks()
         elif loop is None:
-            self.client.endpoint.watch()
+            self.client.endpoint.watch(self)
 
     def _suspend(self) -> Generator[Any, None, None]:
         loop = asyncio.get_running_loop()
@@ -180,11 +186,11 @@ class Reply(ReplyBase, Generic[R_co]):
         future = loop.create_future()
         timer = None
         if self.deadline:
-            timer = loop.call_later(max(0.0, (self.deadline - time.monotonic_ns()) / 1e9), self._expire)
+            timer = loop.call_later(max(0.0, (self.deadline - time.monotonic_ns()) / 1e9), self.expire)
         mailbox = endpoint.waiting_for
         if mailbox is not None:
             mailbox.waiting = self.uid
-        self._call(lambda _: None if future.done() else future.set_result(None), loop)
+        self._call(lambda _: None if future.done() else future.set_result(None), loop, True)
         try:
             yield from future
         except asyncio.CancelledError:
@@ -198,12 +204,11 @@ class Reply(ReplyBase, Generic[R_co]):
 
     def _block(self, timeout: float | None) -> None:
         endpoint = self.client.endpoint
-        if not endpoint.may_block():
-            endpoint.pump()
-            if self.kind < 0:
-                if timeout == 0:
-                    raise errors.AskTimeout(f"{self._what}: no answer yet")
+        if self.uid and not endpoint.may_block():  # the guardian answers by itself: blocking on it is slow, not a deadlock
+            if timeout != 0:  # always, not only when the answer is late: what works by chance fails some day
                 raise RuntimeError(f"{self._what}: result() would block the event loop; in a coroutine, await it: `await ref.ask(...)`")
+            if not self.done():
+                raise errors.AskTimeout(f"{self._what}: no answer yet")
             return
         seconds, final = timeout, False
         if self.deadline:
@@ -226,7 +231,8 @@ class Reply(ReplyBase, Generic[R_co]):
         if self.kind < 0 or self.kind == Kind.EXPIRED:
             raise errors.AskTimeout(f"{self._what}: no answer within {seconds:g} s{cycle}")
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End it if its deadline has passed."""
         if self.kind < 0 and self.deadline and time.monotonic_ns() >= self.deadline:
             self._end(Kind.EXPIRED)
             self.client.withdraw(self)
@@ -234,7 +240,7 @@ class Reply(ReplyBase, Generic[R_co]):
     def _end(self, kind: int) -> None:
         """End it from this side; the answer that may still come fills a stand-in (its slot stays reserved until then)."""
         table = self.client.endpoint.table
-        table[self.corr] = ReplyBase()
+        table[self.corr] = Unwanted(self.client)
         if self.kind >= 0:  # collected just before: there is nothing left to come
             table.pop(self.corr, None)
             return
@@ -277,6 +283,23 @@ class Reply(ReplyBase, Generic[R_co]):
         if kind == Kind.CANCELLED:
             return concurrent.futures.CancelledError(f"{self._what}: cancelled")
         return errors.AskTimeout(f"{self._what}: the deadline passed before it was handled")
+
+
+class Unwanted(ReplyBase):
+    """Stands where an answer may still come to a reply that has ended: a large one must be let go of."""
+
+    __slots__ = ("client",)
+
+    client: Client
+
+    def __new__(cls, client: Client) -> Unwanted:
+        self = super().__new__(cls)
+        self.client, self.cbs = client, []
+        return self
+
+    def run_callbacks(self) -> None:
+        if self.flags & HANDLE and self.body and self.client.gone is None:
+            self.client.drop_blob(self.body)
 
 
 def died(label: str, wire: dict[str, Any]) -> errors.ActorDied:

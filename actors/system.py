@@ -14,13 +14,12 @@ import atexit
 import itertools
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, get_args, overload
 
 import msgpack
 
@@ -39,7 +38,7 @@ from .reports import DeadLetter, Event, dead_letter_from_wire, event_from_wire
 from .shipping import ship
 from .stream import Stream
 from .supervision import Backoff, Policy, Restart
-from .supervision.spec import Child, Supervisor
+from .supervision.spec import Child, OnError, Supervisor, name_of
 from .transports._ring import Ring
 
 if TYPE_CHECKING:
@@ -54,9 +53,25 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 How = Literal["drain", "stop", "kill"]
+NEXT: dict[How, How] = {"drain": "stop", "stop": "kill", "kill": "kill"}
 GUARDIAN = "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from actors.guardian.entry import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _numbers = itertools.count(1)
 _FORKS = ("sibling", "double")
+
+
+class SpawnOptions(TypedDict, total=False):
+    """The keyword arguments of `ActorSystem.spawn`, for the methods that pass them on."""
+
+    name: str | None
+    restart: Restart
+    shutdown: float
+    start_timeout: float
+    max_restarts: int | None
+    within: float
+    backoff: Backoff | None
+    on_error: OnError
+    redeliver: int
+    mailbox: MailboxOptions | None
 
 
 class ActorSystem:
@@ -164,7 +179,7 @@ class ActorSystem:
         max_restarts: int | None = None,
         within: float = 5.0,
         backoff: Backoff | None = None,
-        on_error: Literal["crash", "continue"] = "crash",
+        on_error: OnError = "crash",
         redeliver: int = 0,
         mailbox: MailboxOptions | None = None,
     ) -> ActorRef[A]:
@@ -179,15 +194,18 @@ class ActorSystem:
         """
         policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), start_timeout)
         options = actor_options(on_error, redeliver, mailbox)
-        return self._drive(self._spawn_steps(ROOT, "", factory, args, name, policy, options))  # type: ignore[no-any-return]
+        return self._drive(self._spawn_steps(ROOT, factory, args, name, policy, options))  # type: ignore[no-any-return]
 
-    async def spawn_async(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Any) -> ActorRef[A]:
+    async def spawn_async(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]) -> ActorRef[A]:
         """`spawn` for coroutines; same options and errors."""
-        steps = self._spawn_steps(ROOT, "", factory, args, *split_options(options))
+        steps = self._spawn_steps(ROOT, factory, args, *split_options(options))
         return await self._drive_async(steps)  # type: ignore[no-any-return]
 
-    def _spawn_below(self, uid: int, prefix: str, factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        return self._drive(self._spawn_steps(uid, prefix, factory, args, *split_options(options)))
+    def _spawn_below(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
+        return self._drive(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
+
+    async def _spawn_below_async(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
+        return await self._drive_async(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
     def start(self, tree: Supervisor | Child[Any]) -> Supervised:
         """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are stopped again."""
@@ -198,11 +216,13 @@ class ActorSystem:
         return await self._drive_async(self._start_steps(tree))  # type: ignore[no-any-return]
 
     def _spawn_steps(
-        self, parent: int, prefix: str, factory: Any, args: tuple[Any, ...], name: str | None, policy: Policy, options: dict[str, Any],
+        self, parent: int, factory: Any, args: tuple[Any, ...], name: str | None, policy: Policy, options: dict[str, Any],
     ) -> Generator[Any, Any, ActorRef[Any]]:  # fmt: skip
+        if not callable(factory):
+            raise SpecError(f"the factory must be a class or another callable, not {factory!r}")
         if name is not None:
             check_name(name)
-        node = {"name": name, "base": base_name(factory), "under": -1, "kind": "worker", "policy": policy.to_wire(), "options": options}
+        node = {"name": name, "base": name_of(factory), "under": -1, "kind": "worker", "policy": policy.to_wire(), "options": options}
         answer = yield from self._request_steps(parent, [(node, factory, args)])
         return ActorRef(self.name, answer["name"], answer["uid"])
 
@@ -308,14 +328,13 @@ class ActorSystem:
             raise ActorsError("an actor can't close the system that it lives in; use self.stop()")
         interrupted: KeyboardInterrupt | None = None
         if self._process is not None and self._process.poll() is None:
-            steps: dict[str, How] = {"drain": "stop", "stop": "kill", "kill": "kill"}
             while True:
                 try:
                     self._ask_to_end(how)
                     self._process.wait()
                     break
                 except KeyboardInterrupt as error:
-                    interrupted, how = error, steps[how]
+                    interrupted, how = error, NEXT[how]
         self._let_go()
         if interrupted is not None:
             raise interrupted
@@ -339,8 +358,18 @@ class ActorSystem:
             endpoint.close()
 
     async def aclose(self, how: How = "drain") -> None:
-        """`close` for coroutines."""
-        await asyncio.to_thread(self.close, how)
+        """`close` for coroutines. Cancelling it (Ctrl-C under asyncio.run) meanwhile goes on with the next of these, and is raised when all is done."""
+        cancelled: asyncio.CancelledError | None = None
+        if self._reader is not None and self._pid == os.getpid() and self._process is not None:
+            while self._process.poll() is None:
+                try:
+                    self._ask_to_end(how)
+                    await _ended(self._process.pid)
+                except asyncio.CancelledError as error:
+                    cancelled, how = error, NEXT[how]
+        self.close(how)
+        if cancelled is not None:
+            raise cancelled
 
     def __enter__(self) -> Self:
         return self
@@ -390,22 +419,39 @@ def _one(reply: Any) -> Generator[Any, Any, Any]:
     return (yield reply)
 
 
+async def _ended(pid: int) -> None:
+    """Until this child of the program has ended; it is not reaped."""
+    loop = asyncio.get_running_loop()
+    future, pidfd = loop.create_future(), os.pidfd_open(pid)
+    try:
+        loop.add_reader(pidfd, lambda: None if future.done() else future.set_result(None))
+        await future
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
 def actor_options(on_error: str, redeliver: int, mailbox: MailboxOptions | None) -> dict[str, Any]:
     """What the guardian must know of an actor besides its policy. SpecError."""
-    if on_error not in ("crash", "continue"):
+    if on_error not in get_args(OnError):
         raise SpecError(f"on_error is {on_error!r}: use 'crash' or 'continue'")
-    if not isinstance(redeliver, int) or redeliver < 0:
+    if not isinstance(redeliver, int) or isinstance(redeliver, bool) or redeliver < 0:
         raise SpecError(f"redeliver is {redeliver!r}: give a number of process deaths, 0 or more")
+    if mailbox is not None and not isinstance(mailbox, MailboxOptions):
+        raise SpecError(f"mailbox is {mailbox!r}: give MailboxOptions(…)")
     return {"on_error": on_error, "redeliver": redeliver, "mailbox": (mailbox or MailboxOptions()).to_wire()}
 
 
-def split_options(options: dict[str, Any]) -> tuple[str | None, Policy, dict[str, Any]]:
+def split_options(options: SpawnOptions) -> tuple[str | None, Policy, dict[str, Any]]:
     """(name, policy, actor options) of spawn's keywords. TypeError for unknown ones."""
-    options = dict(options)
-    name = options.pop("name", None)
-    actor = actor_options(options.pop("on_error", "crash"), options.pop("redeliver", 0), options.pop("mailbox", None))
-    policy = Policy(**{"restart": "transient", "backoff": Backoff(), **options})
-    return name, policy, actor
+    unknown = [key for key in options if key not in SpawnOptions.__annotations__]
+    if unknown:
+        raise TypeError(f"spawn() got an unexpected keyword argument {unknown[0]!r}: keywords are options; functools.partial gives some to the factory")
+    values: dict[str, Any] = {"restart": "transient", **options}
+    values["backoff"] = values.get("backoff") or Backoff()
+    name = values.pop("name", None)
+    actor = actor_options(values.pop("on_error", "crash"), values.pop("redeliver", 0), values.pop("mailbox", None))
+    return name, Policy(**values), actor
 
 
 def working_directory() -> str | None:
@@ -426,14 +472,6 @@ def import_path() -> list[str]:
 def interpreter_flags() -> list[str]:
     """The options that this interpreter was started with (-X dev, -W error, -O, …)."""
     return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
-
-
-def base_name(factory: Any) -> str:
-    """What an actor without a name is called: `parser-1` for class Parser."""
-    while hasattr(factory, "func"):  # functools.partial
-        factory = factory.func
-    name = getattr(factory, "__name__", None) or type(factory).__name__
-    return re.sub(r"[^A-Za-z0-9_.\-]", "", name).lower() or "actor"
 
 
 def _close_at_exit(reference: weakref.ref[ActorSystem]) -> None:

@@ -139,6 +139,10 @@ class Desk:
         if m["uid"] in self.guardian.tree:
             self.guardian.perform(getattr(self.guardian.tree, name)(m["uid"], time.monotonic()))
 
+    def op_forget(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """Nobody waits for the answer to a `wait` any more."""
+        self.guardian.watch.forget_wait(peer.id, m["call"])
+
     def op_cancel(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.by_uid.get(m["uid"])
         if record is not None and record.peer is not None:
@@ -172,9 +176,10 @@ class Desk:
         guardian.peers.answer(peer.id, m["corr"], {"system": guardian.system, "pid": os.getpid(), "children": top})
 
     def op_who(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        other = self.guardian.peers.by_id.get(m["endpoint"])
-        record = self.guardian.registry.by_uid.get(other.uid) if other is not None else None
-        self.guardian.peers.send(peer, {"seq": m["seq"], "uid": record.uid if record else 0, "name": record.name if record else ""})
+        registry, uid = self.guardian.registry, self.guardian.peers.actors.get(m["endpoint"], 0)
+        record = registry.by_uid.get(uid)
+        name = record.name if record else registry.ended.get(uid, {}).get("name", "")
+        self.guardian.peers.send(peer, {"seq": m["seq"], "uid": uid if name else 0, "name": name})
 
     def op_cycle(self, peer: Peer, m: Message, fds: list[int]) -> None:
         """Follow the `waiting` words from this actor: names of the cycle, if there is one."""
@@ -212,8 +217,10 @@ class Desk:
             peers.send(peer, {"seq": m["seq"]}, [other.replies_fd, other.bell])
 
     def op_deposit(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        number = self.guardian.mailroom.deposit(fds[0])
-        fds[0] = -1  # kept
+        reader, number = m.get("reader", 0), 0
+        if not reader or reader in self.guardian.peers.by_id:
+            number = self.guardian.mailroom.deposit(fds[0], reader)
+            fds[0] = -1  # kept
         self.guardian.peers.send(peer, {"seq": m["seq"], "blob": number})
 
     def op_fetch(self, peer: Peer, m: Message, fds: list[int]) -> None:
@@ -243,7 +250,7 @@ class Desk:
         elif guardian.tree.status(uid) == "failed":
             guardian.peers.answer(peer.id, m["corr"], record.last_reason)
         else:
-            record.waiters.append((peer.id, m["corr"]))
+            guardian.watch.wait(record, peer.id, m["corr"])
 
     def op_monitor(self, peer: Peer, m: Message, fds: list[int]) -> None:
         guardian, uid = self.guardian, m["uid"]
@@ -270,7 +277,7 @@ class Desk:
         """A handler raised and the actor goes on (on_error='continue')."""
         record = self._own(peer)
         if record is not None:
-            self.guardian.watch.log("error", "a handler failed; the actor goes on", actor=self.guardian.watch.address(record.name), traceback=m["text"])
+            self.guardian.watch.log("error", "a handler failed; the actor goes on", actor=self.guardian.watch.address(record.name), exception=m["traceback"])
             if m.get("record"):
                 kind, flags, body = m["record"]
                 self.guardian.watch.dead_letter(record, {"kind": "exception", "error": m["error"]}, (kind, flags, peer.id, 0, 0, 0, 0, body))

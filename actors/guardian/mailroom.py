@@ -27,6 +27,7 @@ class Mailroom:
         self.peers, self._dead_letter = peers, dead_letter
         self.users: dict[int, set[int]] = {}  # uid -> endpoints that mapped the mailbox
         self.blobs: dict[int, int] = {}  # number -> memfd
+        self.readers: dict[int, set[int]] = {}  # endpoint -> blobs that nobody else reads
         self._numbers = itertools.count(1)
 
     def open(self, record: Record) -> None:
@@ -73,10 +74,17 @@ class Mailroom:
 
     # --- large bodies
 
-    def deposit(self, fd: int) -> int:
+    def deposit(self, fd: int, reader: int = 0) -> int:
+        """Keep a large body until it was read: an answer at most as long as its reader lives."""
         number = next(self._numbers)
         self.blobs[number] = fd
+        if reader:
+            self.readers.setdefault(reader, set()).add(number)
         return number
+
+    def reader_gone(self, endpoint: int) -> None:
+        for number in self.readers.pop(endpoint, ()):
+            self.drop_blob(number)
 
     def drop_blob(self, number: int) -> None:
         fd = self.blobs.pop(number, -1)

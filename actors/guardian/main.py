@@ -55,6 +55,7 @@ class Guardian:
         self.owner = self.peers.add(sock)
         self.watch = Watch(self.peers, self.system, self.owner.id)
         self.mailroom = Mailroom(self.peers, self.watch.dead_letter)
+        self.peers.on_removed.append(self.mailroom.reader_gone)
         self.tree = Tree(random.Random())
         self.desk = Desk(self)
         self.nursery = Nursery(self, config)

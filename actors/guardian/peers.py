@@ -21,6 +21,7 @@ from ..transports._ring import Ring, create
 
 REPLIES = 4 << 20  # bytes of address space for answers; memory appears as it is used
 CONTROL = 256 << 10
+REMEMBERED = 100_000  # endpoints of actors
 LARGEST_NEWS = 32 << 10  # answers beyond that go by handle
 
 
@@ -63,6 +64,8 @@ class Peers:
         self.by_id: dict[int, Peer] = {}
         self._ids = itertools.count(GUARDIAN + 1)
         self._want_write, self._want_flush, self._deposit = want_write, want_flush, deposit
+        self.on_removed: list[Callable[[int], None]] = []
+        self.actors: dict[int, int] = {}  # endpoint -> uid of the actor that it was, also when it is gone: what it sent may still be in hand
         self.lane_users: dict[int, set[int]] = {}  # endpoint -> endpoints that mapped its reply lane
         self.backlog: set[int] = set()
 
@@ -72,6 +75,10 @@ class Peers:
             door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         peer = Peer(next(self._ids), sock, door, uid)
         self.by_id[peer.id] = peer
+        if uid:
+            if len(self.actors) >= REMEMBERED:
+                del self.actors[next(iter(self.actors))]
+            self.actors[peer.id] = uid
         return peer
 
     def remove(self, peer: Peer) -> None:
@@ -80,6 +87,8 @@ class Peers:
         for user in self.lane_users.pop(peer.id, ()):
             if user in self.by_id:
                 self.tell(self.by_id[user], Kind.GONE, peer.id)
+        for hear in self.on_removed:
+            hear(peer.id)
         peer.close()
 
     # --- control lane

@@ -24,6 +24,7 @@ class Watch:
     def __init__(self, peers: Peers, node: str, owner: int) -> None:
         self.peers, self.node, self.owner = peers, node, owner
         self.monitors: dict[int, dict[tuple[int, int], bool]] = {}  # uid -> (endpoint, monitor) -> incarnations too
+        self.waits: dict[int, set[tuple[int, int]]] = {}  # uid -> (endpoint, corr) of those that wait for its end
         self.links: dict[int, set[int]] = {}  # uid -> uids linked to its present incarnation
         self.subscribers: dict[str, set[int]] = {"events": set(), "dead_letters": set()}
 
@@ -50,9 +51,15 @@ class Watch:
         for endpoint, monitor in self.monitors.pop(record.uid, {}):
             if endpoint in self.peers.by_id:
                 self._down(self.peers.by_id[endpoint], monitor, record.uid, record.name, reason, False)
-        for endpoint, corr in record.waiters:
+        for endpoint, corr in self.waits.pop(record.uid, ()):
             self.peers.answer(endpoint, corr, reason)
-        record.waiters.clear()
+
+    def wait(self, record: Record, endpoint: int, corr: int) -> None:
+        self.waits.setdefault(record.uid, set()).add((endpoint, corr))
+
+    def forget_wait(self, endpoint: int, corr: int) -> None:
+        for waiting in self.waits.values():
+            waiting.discard((endpoint, corr))
 
     def _down(self, peer: Peer, monitor: int, uid: int, name: str, reason: dict[str, Any], restarting: bool) -> None:
         self.peers.tell(peer, Kind.DOWN, {"monitor": monitor, "uid": uid, "name": name, "reason": reason, "restarting": restarting})
@@ -87,6 +94,10 @@ class Watch:
                 del watchers[key]
             if not watchers:
                 del self.monitors[uid]
+        for uid, waiting in list(self.waits.items()):
+            waiting -= {each for each in waiting if each[0] == peer.id}
+            if not waiting:
+                del self.waits[uid]
 
     def event(self, kind: str, record: Record, reason: dict[str, Any] | None = None, **more: Any) -> None:
         if self.subscribers["events"]:

@@ -1,0 +1,56 @@
+"""Tests of the public surface share one system a module, actors that end with their test, and a guard against leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from actors import ActorRef, ActorSystem
+from kit import LeakGuard, system_name
+
+Spawn = Callable[..., ActorRef[Any]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_held(request: pytest.FixtureRequest) -> Iterator[None]:
+    """pytest keeps what fixtures gave until the next test, the system of a module too, whose guard would find it."""
+    yield
+    request.node.funcargs.clear()
+
+
+@pytest.fixture(scope="module")
+def system(module_leak_guard: LeakGuard) -> Iterator[ActorSystem]:
+    """The system that a module's tests share."""
+    running = ActorSystem(system_name("api"))
+    try:
+        yield running
+    finally:
+        running.close("kill")
+
+
+@pytest.fixture
+def spawn(system: ActorSystem) -> Iterator[Spawn]:
+    """`system.spawn` for actors that end with the test."""
+    refs: list[ActorRef[Any]] = []
+
+    def spawned(factory: Any, *args: Any, **options: Any) -> ActorRef[Any]:
+        refs.append(system.spawn(factory, *args, **options))
+        return refs[-1]
+
+    yield spawned
+    for ref in refs:
+        ref.kill()
+    for ref in refs:
+        ref.wait(10)
+
+
+@pytest.fixture
+def own(leak_guard: LeakGuard) -> Iterator[ActorSystem]:
+    """A system of this test alone, for tests that end it, crash it or listen to all of it."""
+    running = ActorSystem(system_name("own"))
+    try:
+        yield running
+    finally:
+        running.close("kill")

@@ -1,0 +1,822 @@
+"""Actors: what a class may be, what its methods mean, in which order they run, what they can reach from inside."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors import Actor, ActorDied, ActorRef, ActorsError, ActorSystem, ExitReason
+from kit import Gate, Journal, process, until
+
+
+class Counter(Actor):
+    unit = "apples"
+
+    def __init__(self, start: int = 0, *, step: int = 1) -> None:
+        self.value = start
+        self.step = step
+        self.callback = self.add
+
+    def add(self, amount: int) -> int:
+        self.value += amount * self.step
+        return self.value
+
+    async def add_later(self, amount: int) -> int:
+        await asyncio.sleep(0)
+        return self.add(amount)
+
+    async def add_at_once(self, amount: int) -> int:
+        return self.add(amount)
+
+    def add_all(self, *amounts: int, scale: int = 1) -> int:
+        return self.add(sum(amounts) * scale)
+
+    @staticmethod
+    def double(value: int) -> int:
+        return 2 * value
+
+    @classmethod
+    def of_class(cls) -> str:
+        return cls.unit
+
+    @property
+    def shown(self) -> str:
+        return "a property"
+
+    class Settings:
+        pass
+
+    def _private(self) -> str:
+        return "secret"
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class Base(Actor):
+    def inherited(self) -> str:
+        return "from the base"
+
+    def overridden(self) -> str:
+        return "base"
+
+
+class Derived(Base):
+    def overridden(self) -> str:
+        return "derived"
+
+
+class Recorder(Actor):
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def note(self, item: Any) -> None:
+        self.seen.append(item)
+
+    async def note_async(self, item: Any) -> None:
+        await asyncio.sleep(0)
+        self.seen.append(item)
+
+    def notes(self) -> list[Any]:
+        return self.seen
+
+
+# --- what an actor is
+
+
+def test_any_plain_class_body_is_an_actor_with_its_arguments(spawn) -> None:
+    assert spawn(Counter, 10).ask(Counter.add, 1).result(5) == 11
+
+
+def test_an_actor_lives_in_one_process_of_its_own(spawn) -> None:
+    pids = {spawn(Counter).ask(Counter.pid).result(5) for _ in range(3)}
+    assert len(pids) == 3
+    assert os.getpid() not in pids
+
+
+def test_an_actor_made_directly_is_an_ordinary_object() -> None:
+    """So it can be tested without a system; what only a running actor has says so."""
+    counter = Counter(3)
+    assert counter.add(4) == 7
+    with pytest.raises(ActorsError, match=r"only a running actor has this.*system\.spawn"):
+        _ = counter.ref
+
+
+def test_tell_and_ask_reach_the_same_state_as_in_the_first_example(spawn) -> None:
+    counter = spawn(Counter, 10)
+    assert counter.tell(Counter.add, 5) is None
+    assert counter.ask(Counter.add, 1).result(timeout=2) == 16
+
+
+def test_async_methods_work_the_same(spawn) -> None:
+    counter = spawn(Counter, 10)
+    counter.tell(Counter.add_later, 5)
+    assert counter.ask(Counter.add_later, 1).result(5) == 16
+    assert counter.ask(Counter.add_at_once, 1).result(5) == 17
+
+
+def test_keyword_arguments_of_a_method_arrive(spawn) -> None:
+    counter = spawn(Counter)
+    assert counter.ask(Counter.add_all, 1, 2, scale=10).result(5) == 30
+    counter.tell(Counter.add_all, 1, scale=5)
+    assert counter.ask(Counter.add_all).result(5) == 35
+
+
+def test_inherited_and_overridden_methods_are_found(spawn) -> None:
+    derived = spawn(Derived)
+    assert derived.ask(Base.inherited).result(5) == "from the base"
+    assert derived.ask(Base.overridden).result(5) == "derived"
+
+
+def test_static_and_class_methods_are_messages_too(spawn) -> None:
+    counter = spawn(Counter)
+    assert counter.ask(Counter.double, 4).result(5) == 8
+    assert counter.ask(Counter.of_class).result(5) == "apples"
+
+
+def test_a_decorated_method_is_called_by_the_name_that_it_has_in_the_class(spawn) -> None:
+    def logged(method):
+        @functools.wraps(method)
+        def wrapper(*args):
+            return ("logged", method(*args))
+
+        return wrapper
+
+    class Decorated(Actor):
+        @logged
+        def work(self, n: int) -> int:
+            return n
+
+    assert spawn(Decorated).ask(Decorated.work, 3).result(5) == ("logged", 3)
+
+
+def test_keyword_arguments_of_the_constructor_go_by_partial(spawn) -> None:
+    assert spawn(functools.partial(Counter, 1, step=10)).ask(Counter.add, 1).result(5) == 11
+    assert spawn(functools.partial(Counter, step=10), 5).ask(Counter.add, 1).result(5) == 15
+
+
+def test_a_function_that_makes_an_actor_is_a_factory(spawn) -> None:
+    def prepared(start: int) -> Counter:
+        return Counter(start, step=3)
+
+    assert spawn(prepared, 1).ask(Counter.add, 1).result(5) == 4
+
+
+# --- what can be called
+
+
+@pytest.mark.parametrize("name", ["_private", "__init__", "__class__"])
+def test_a_private_method_is_refused_in_the_callers_frame(spawn, name: str) -> None:
+    counter = spawn(Counter)
+    with pytest.raises(AttributeError, match=f"{name!r} is private"):
+        counter.ask(name)
+    with pytest.raises(AttributeError, match=f"{name!r} is private"):
+        counter.tell(name)
+
+
+@pytest.mark.parametrize("name", sorted(each for each in vars(Actor) if not each.startswith("_")))
+def test_a_name_of_actors_own_is_refused_in_the_callers_frame(spawn, name: str) -> None:
+    with pytest.raises(AttributeError, match=f"{name!r} is one of Actor itself"):
+        spawn(Counter).ask(name)
+
+
+def test_hooks_of_a_subclass_cannot_be_called_from_outside(spawn) -> None:
+    class Hooked(Actor):
+        def on_start(self) -> None:
+            pass
+
+    with pytest.raises(AttributeError, match="'on_start' is one of Actor itself"):
+        spawn(Hooked).tell(Hooked.on_start)
+
+
+@pytest.mark.parametrize("name", ["value", "callback", "shown", "Settings", "unit", "missing"])
+def test_nothing_but_public_methods_can_be_called(spawn, name: str) -> None:
+    """Not attributes (even if they hold something callable), properties, nested classes or what does not exist."""
+    counter = spawn(Counter)
+    with pytest.raises(AttributeError, match=f"Counter has no public method {name!r}"):
+        counter.ask(name).result(5)
+    assert counter.ask(Counter.add, 1).result(5) == 1  # and it lives on
+
+
+def test_a_wrong_number_of_arguments_is_the_handlers_type_error(spawn) -> None:
+    counter = spawn(Counter)
+    with pytest.raises(TypeError, match=r"add\(\) missing 1 required positional argument: 'amount'"):
+        counter.ask("add").result(5)
+    with pytest.raises(TypeError, match=r"add\(\) takes 2 positional arguments but 3 were given"):
+        counter.ask("add", 1, 2).result(5)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
+        counter.ask("add", 1, nonsense=2).result(5)
+
+
+def test_what_is_not_a_method_is_refused_at_once(spawn) -> None:
+    with pytest.raises(TypeError, match="is no method"):
+        spawn(Counter).ask(42)
+
+
+# --- order
+
+
+def test_messages_of_one_sender_are_handled_in_the_order_sent(spawn) -> None:
+    """Tells and asks, sync and async handlers mixed."""
+    recorder = spawn(Recorder)
+    for number in range(500):
+        if number % 3 == 0:
+            recorder.tell(Recorder.note, number)
+        elif number % 3 == 1:
+            recorder.tell(Recorder.note_async, number)
+        else:
+            recorder.ask(Recorder.note, number)
+    assert recorder.ask(Recorder.notes).result(10) == list(range(500))
+
+
+def test_each_of_several_senders_keeps_its_own_order(spawn) -> None:
+    recorder = spawn(Recorder)
+
+    class Sender(Actor):
+        def send(self, to: ActorRef[Recorder], me: int, count: int) -> None:
+            for number in range(count):
+                to.tell(Recorder.note, (me, number))
+
+    senders = [spawn(Sender) for _ in range(3)]
+    for sent in [sender.ask(Sender.send, recorder, me, 300) for me, sender in enumerate(senders)]:
+        sent.result(20)
+    notes = recorder.ask(Recorder.notes).result(10)
+    assert len(notes) == 900
+    for me in range(3):
+        assert [number for sender, number in notes if sender == me] == list(range(300))
+
+
+def test_one_message_at_a_time_also_when_an_async_handler_waits(spawn, tmp_path: Path) -> None:
+    class Careful(Actor):
+        def __init__(self, journal: Journal) -> None:
+            self.journal = journal
+
+        async def slow(self, me: int) -> None:
+            self.journal.write("begin", me)
+            await asyncio.sleep(0.01)
+            self.journal.write("end", me)
+
+    journal = Journal(tmp_path / "journal")
+    careful = spawn(Careful, journal)
+    for reply in [careful.ask(Careful.slow, me) for me in range(3)]:
+        reply.result(5)
+    assert journal.rows() == [[word, str(me)] for me in range(3) for word in ("begin", "end")]
+
+
+class Meeting(Actor):
+    """Handlers that end only when so many are there together."""
+
+    concurrency = 3
+
+    def __init__(self) -> None:
+        self.there = 0
+        self.most = 0
+        self.changed = asyncio.Condition()
+
+    async def meet(self, party: int) -> int:
+        async with self.changed:
+            self.there += 1
+            self.most = max(self.most, self.there)
+            self.changed.notify_all()
+            await self.changed.wait_for(lambda: self.most >= party)
+        await asyncio.sleep(0)
+        self.there -= 1
+        return self.most
+
+    def present(self) -> int:
+        return self.there
+
+    async def who_after_a_pause(self) -> str | None:
+        await asyncio.sleep(0.01)
+        sender = self.sender
+        return sender.name if sender else None
+
+
+def test_concurrency_lets_as_many_async_handlers_overlap_and_no_more(spawn) -> None:
+    """Three meet only if all three run at once; a fourth waits in the mailbox."""
+    meeting = spawn(Meeting)
+    assert [reply.result(5) for reply in [meeting.ask(Meeting.meet, 3) for _ in range(3)]] == [3, 3, 3]
+    many = [meeting.ask(Meeting.meet, 3) for _ in range(20)]
+    assert {reply.result(5) for reply in many} == {3}
+
+
+def test_a_handler_that_comes_while_others_wait_runs_at_once_if_there_is_room(spawn) -> None:
+    meeting = spawn(Meeting)
+    waiting = [meeting.ask(Meeting.meet, 3) for _ in range(2)]
+    assert until(lambda: meeting.ask(Meeting.present).result(5) == 2, "both wait inside")
+    assert not waiting[0].done()
+    assert meeting.ask(Meeting.meet, 3).result(5) == 3
+    assert [reply.result(5) for reply in waiting] == [3, 3]
+
+
+def test_overlapping_handlers_know_their_own_senders(spawn) -> None:
+    class Asker(Actor):
+        async def ask(self, meeting: ActorRef[Meeting]) -> str | None:
+            return await meeting.ask(Meeting.who_after_a_pause)
+
+    meeting, first, second = spawn(Meeting), spawn(Asker), spawn(Asker)
+    replies = [(asker, asker.ask(Asker.ask, meeting)) for asker in (first, second) for _ in range(3)]
+    direct = meeting.ask(Meeting.who_after_a_pause)
+    assert [reply.result(5) for _, reply in replies] == [asker.name for asker, _ in replies]
+    assert direct.result(5) is None
+
+
+# --- hooks
+
+
+class Hooked(Actor):
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        journal.write("init")
+
+    def on_start(self) -> None:
+        self.journal.write("on_start")
+
+    def on_stop(self, reason: ExitReason) -> None:
+        self.journal.write("on_stop", reason.kind)
+
+    def leave(self) -> str:
+        self.stop()
+        self.journal.write("left")
+        return "done"
+
+    def fail(self) -> None:
+        raise ValueError("told to fail")
+
+    def where(self) -> int:
+        return os.getpid()
+
+
+class HookedAsync(Hooked):
+    async def on_start(self) -> None:
+        await asyncio.sleep(0)
+        self.journal.write("on_start")
+
+    async def on_stop(self, reason: ExitReason) -> None:
+        await asyncio.sleep(0)
+        self.journal.write("on_stop", reason.kind)
+
+
+@pytest.mark.parametrize("kind", [Hooked, HookedAsync])
+def test_spawn_returns_once_on_start_has_returned(spawn, tmp_path: Path, kind: type[Hooked]) -> None:
+    journal = Journal(tmp_path / "journal")
+    spawn(kind, journal)
+    assert journal.lines() == ["init", "on_start"]
+
+
+@pytest.mark.parametrize("kind", [Hooked, HookedAsync])
+def test_on_stop_hears_that_the_actor_stopped_itself(spawn, tmp_path: Path, kind: type[Hooked]) -> None:
+    """`self.stop()`: after this message, whose asker still gets its answer."""
+    journal = Journal(tmp_path / "journal")
+    hooked = spawn(kind, journal)
+    assert hooked.ask(Hooked.leave).result(5) == "done"
+    assert hooked.wait(5) == ExitReason("normal")
+    assert journal.lines() == ["init", "on_start", "left", "on_stop normal"]
+
+
+@pytest.mark.parametrize("kind", [Hooked, HookedAsync])
+def test_on_stop_hears_of_a_shutdown(spawn, tmp_path: Path, kind: type[Hooked]) -> None:
+    journal = Journal(tmp_path / "journal")
+    hooked = spawn(kind, journal)
+    hooked.stop()
+    assert hooked.wait(5).kind == "shutdown"
+    assert journal.lines()[-1] == "on_stop shutdown"
+
+
+@pytest.mark.parametrize("kind", [Hooked, HookedAsync])
+def test_on_stop_hears_of_the_exception_that_ends_the_process(spawn, tmp_path: Path, kind: type[Hooked]) -> None:
+    journal = Journal(tmp_path / "journal")
+    hooked = spawn(kind, journal, restart="temporary")
+    hooked.tell(Hooked.fail)
+    reason = hooked.wait(5)
+    assert (reason.kind, reason.error) == ("exception", "ValueError: told to fail")
+    assert journal.lines()[-1] == "on_stop exception"
+
+
+def test_on_start_runs_again_in_the_next_incarnation(spawn, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    hooked = spawn(Hooked, journal)
+    first = hooked.ask(Hooked.where).result(5)
+    hooked.tell(Hooked.fail)
+    assert hooked.ask(Hooked.where).result(5) != first
+    assert journal.lines() == ["init", "on_start", "on_stop exception", "init", "on_start"]
+
+
+def test_an_exception_in_a_hook_crashes_the_actor(spawn) -> None:
+    class Fragile(Actor):
+        def on_stop(self, reason: ExitReason) -> None:
+            raise RuntimeError("on_stop failed")
+
+        def leave(self) -> None:
+            self.stop()
+
+    fragile = spawn(Fragile, restart="temporary")
+    fragile.tell(Fragile.leave)
+    reason = fragile.wait(5)
+    assert (reason.kind, reason.error) == ("exception", "RuntimeError: on_stop failed")
+
+
+def test_a_hook_that_raises_in_on_down_crashes_the_actor(spawn) -> None:
+    class Watcher(Actor):
+        def watch(self, other: ActorRef[Any]) -> None:
+            self.monitor(other)
+
+        def on_down(self, ref: ActorRef[Any], reason: ExitReason) -> None:
+            raise RuntimeError(f"{ref.name} is gone")
+
+    watcher, other = spawn(Watcher, restart="temporary"), spawn(Counter)
+    watcher.ask(Watcher.watch, other).result(5)
+    other.stop()
+    assert watcher.wait(5).error == f"RuntimeError: {other.name} is gone"
+
+
+# --- inside an actor
+
+
+class Insider(Actor):
+    """Uses everything from the constructor on, without super().__init__()."""
+
+    def __init__(self, other: ActorRef[Counter] | None = None) -> None:
+        self.early: dict[str, Any] = {
+            "ref": self.ref,
+            "system": self.system.name,
+            "sender": self.sender,
+            "child": self.spawn(Counter, 5, name="child"),
+        }
+        self.log.debug("constructed")
+        self.early["answer"] = other.ask(Counter.add, 1).result(5) if other else None
+        self.early["found"] = self.system.lookup(self.ref.name)
+
+    def found(self) -> dict[str, Any]:
+        return self.early
+
+    def who(self) -> ActorRef[Any] | None:
+        return self.sender
+
+    def ask_who(self, other: ActorRef[Insider]) -> ActorRef[Any] | None:
+        return other.ask(Insider.who).result(5)
+
+    async def ask_who_async(self, other: ActorRef[Insider]) -> ActorRef[Any] | None:
+        return await other.ask(Insider.who)
+
+    def tell_back(self, to: ActorRef[Recorder]) -> None:
+        to.tell(Recorder.note, self.ref)
+
+    def reply_to_sender(self, text: str) -> None:
+        assert self.sender is not None
+        self.sender.tell("note", text)
+
+    def blocking_from_async(self, other: ActorRef[Counter]) -> int:
+        return other.ask(Counter.add, 1).result(5)
+
+    async def block_in_a_coroutine(self, other: ActorRef[Counter]) -> str:
+        reply = other.ask(Counter.add, 1)
+        try:
+            reply.result(5)
+        except RuntimeError as error:
+            return f"{error} / {await reply}"
+        return "it blocked"
+
+    async def from_a_thread(self, other: ActorRef[Counter]) -> int:
+        return await asyncio.to_thread(lambda: other.ask(Counter.add, 1).result(5))
+
+    def from_own_threads(self, other: ActorRef[Counter]) -> int:
+        got: list[int] = []
+        threads = [threading.Thread(target=lambda: got.append(other.ask(Counter.add, 1).result(5))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(got)
+
+    def spawn_from_a_thread(self) -> int:
+        got: list[int] = []
+        thread = threading.Thread(target=lambda: got.append(self.spawn(Counter, 7).ask(Counter.add, 1).result(5)))
+        thread.start()
+        thread.join()
+        return got[0]
+
+    async def spawn_in_a_coroutine(self) -> int:
+        blocking = self.spawn(Counter, 1)
+        awaited = await self.spawn_async(Counter, 2, name="awaited")
+        return await blocking.ask(Counter.add, 0) + await awaited.ask(Counter.add, 0)
+
+
+def test_ref_system_log_and_children_are_there_from_the_constructor_on(spawn, system: ActorSystem) -> None:
+    other = spawn(Counter)
+    insider = spawn(Insider, other)
+    early = insider.ask(Insider.found).result(5)
+    assert early["ref"] == insider
+    assert early["system"] == system.name
+    assert early["sender"] is None
+    assert early["child"].name == f"{insider.name}/child"
+    assert early["child"].ask(Counter.add, 1).result(5) == 6
+    assert early["answer"] == 1
+    assert early["found"] == insider
+
+
+def test_sender_is_the_actor_that_sent_the_message(spawn) -> None:
+    first, second = spawn(Insider), spawn(Insider)
+    assert first.ask(Insider.ask_who, second).result(5) == first
+    assert first.ask(Insider.ask_who_async, second).result(5) == first
+
+
+def test_sender_is_none_for_a_message_from_the_program(spawn) -> None:
+    assert spawn(Insider).ask(Insider.who).result(5) is None
+
+
+def test_sender_can_be_answered_with_a_tell(spawn) -> None:
+    class Friend(Recorder):
+        def greet(self, other: ActorRef[Insider]) -> None:
+            other.tell(Insider.reply_to_sender, "hello back")
+
+    friend, insider = spawn(Friend), spawn(Insider)
+    friend.ask(Friend.greet, insider).result(5)
+    until(lambda: friend.ask(Recorder.notes).result(5) == ["hello back"], "the answer came")
+
+
+def test_sender_names_an_actor_also_when_its_process_has_ended(spawn, tmp_path: Path) -> None:
+    class Waiter(Actor):
+        def hold(self, gate: Gate) -> None:
+            gate.wait()
+
+        def who(self) -> ActorRef[Any] | None:
+            return self.sender
+
+        def note(self) -> None:
+            self.last = self.sender
+
+        def noted(self) -> ActorRef[Any] | None:
+            return self.last
+
+    class Brief(Actor):
+        def tell_and_leave(self, to: ActorRef[Waiter]) -> None:
+            to.tell(Waiter.note)
+            self.stop()
+
+    gate = Gate(tmp_path / "gate")
+    waiter, brief = spawn(Waiter), spawn(Brief)
+    waiter.tell(Waiter.hold, gate)
+    brief.tell(Brief.tell_and_leave, waiter)
+    brief.wait(5)
+    gate.open()
+    assert waiter.ask(Waiter.noted).result(5) == brief
+
+
+def test_the_own_reference_can_be_sent_to_others(spawn) -> None:
+    insider, recorder = spawn(Insider), spawn(Recorder)
+    insider.ask(Insider.tell_back, recorder).result(5)
+    assert recorder.ask(Recorder.notes).result(5) == [insider]
+
+
+def test_a_sync_handler_may_block_on_an_answer(spawn) -> None:
+    assert spawn(Insider).ask(Insider.blocking_from_async, spawn(Counter, 5)).result(5) == 6
+
+
+def test_result_in_a_coroutine_raises_await_it_and_the_reply_stays_good(spawn) -> None:
+    said = spawn(Insider).ask(Insider.block_in_a_coroutine, spawn(Counter, 5)).result(5)
+    assert "await it" in said
+    assert said.endswith("/ 6")
+
+
+def test_threads_of_an_actor_may_ask_too(spawn) -> None:
+    insider, counter = spawn(Insider), spawn(Counter)
+    assert insider.ask(Insider.from_a_thread, counter).result(5) == 1
+    assert insider.ask(Insider.from_own_threads, counter).result(5) == 4
+
+
+def test_a_thread_of_an_actor_may_spawn_while_the_handler_waits_for_it(spawn) -> None:
+    assert spawn(Insider).ask(Insider.spawn_from_a_thread).result(10) == 8
+
+
+def test_an_async_handler_may_spawn_blocking_or_awaiting(spawn) -> None:
+    insider = spawn(Insider)
+    assert insider.ask(Insider.spawn_in_a_coroutine).result(10) == 3
+
+
+def test_an_actor_can_tell_itself(spawn) -> None:
+    class Looping(Recorder):
+        def begin(self) -> None:
+            self.ref.tell(Recorder.note, "later")
+            self.seen.append("first")
+
+    looping = spawn(Looping)
+    looping.tell(Looping.begin)
+    until(lambda: looping.ask(Recorder.notes).result(5) == ["first", "later"], "both were noted")
+
+
+def test_an_actor_that_asks_itself_in_a_sync_handler_hears_of_the_cycle_at_its_deadline(spawn) -> None:
+    class Narcissus(Actor):
+        def look(self) -> str:
+            try:
+                return str(self.ref.using(timeout=0.05).ask(Narcissus.look).result())
+            except TimeoutError as error:
+                return str(error)
+
+    narcissus = spawn(Narcissus, name="narcissus")
+    said = narcissus.ask(Narcissus.look).result(5)
+    assert "deadlock" in said
+    assert f"{narcissus.address} waits for {narcissus.address}" in said
+
+
+def test_children_are_named_below_their_parent_and_stop_with_it(spawn, system: ActorSystem) -> None:
+    insider = spawn(Insider, name="parent")
+    child = system.lookup("parent/child", Counter)
+    assert child.address == f"actor://{system.name}/parent/child"
+    insider.stop()
+    insider.wait(5)
+    assert child.wait(5).kind == "shutdown"
+    with pytest.raises(ActorDied):
+        child.tell(Counter.add, 1)
+
+
+def test_children_stop_when_their_parent_is_killed_and_the_next_incarnation_may_use_their_names(
+    spawn, system: ActorSystem
+) -> None:
+    insider = spawn(Insider, name="mother")
+    first = insider.ask(Insider.found).result(5)["child"]
+    os.kill(insider.info()["pid"], 9)
+    second = insider.ask(Insider.found).result(5)["child"]
+    assert first.wait(5).kind == "shutdown"
+    assert second != first
+    assert second.name == "mother/child"
+
+
+def test_grandchildren_stop_too(spawn, system: ActorSystem) -> None:
+    class Parent(Actor):
+        def __init__(self, depth: int) -> None:
+            self.child = self.spawn(Parent, depth - 1, name="next") if depth else None
+
+    parent = spawn(Parent, 2, name="deep")
+    leaf = system.lookup("deep/next/next")
+    parent.stop()
+    parent.wait(5)
+    assert leaf.wait(5).kind == "shutdown"
+
+
+def test_an_actors_process_is_named_in_ps(spawn, system: ActorSystem) -> None:
+    counter = spawn(Counter, name="shown/here")
+    found = process(counter.info()["pid"])
+    assert found is not None
+    assert found.title == f"actors: {system.name}/shown/here"
+    guardian = process(system.guardian_pid)
+    assert guardian is not None
+    assert guardian.title == f"actors: {system.name} guardian"
+
+
+def test_an_actors_random_numbers_are_its_own(spawn) -> None:
+    class Dice(Actor):
+        def roll(self) -> float:
+            import random
+
+            return random.random()
+
+    assert len({spawn(Dice).ask(Dice.roll).result(5) for _ in range(3)}) == 3
+
+
+def test_working_directory_environment_and_path_are_those_at_spawn(
+    spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Surroundings(Actor):
+        def look(self) -> tuple[str, str | None, str | None, bool]:
+            import sys
+
+            return (
+                str(Path.cwd()),
+                os.environ.get("ACTORS_API_NEW"),
+                os.environ.get("ACTORS_API_OLD"),
+                str(self.folder) in sys.path,
+            )
+
+        def __init__(self, folder: Path) -> None:
+            self.folder = folder
+
+    monkeypatch.setenv("ACTORS_API_OLD", "old")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACTORS_API_NEW", "new")
+    monkeypatch.delenv("ACTORS_API_OLD")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert spawn(Surroundings, tmp_path).ask(Surroundings.look).result(5) == (str(tmp_path), "new", None, True)
+
+
+def test_an_actor_may_use_asyncio_freely(spawn) -> None:
+    """Timeouts, task groups, background tasks and subprocess-free I/O belong to its loop."""
+
+    class Modern(Actor):
+        async def work(self) -> list[str]:
+            done: list[str] = []
+
+            async def part(name: str) -> None:
+                await asyncio.sleep(0)
+                done.append(name)
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(part("a"))
+                group.create_task(part("b"))
+            try:
+                async with asyncio.timeout(0.001):
+                    await asyncio.sleep(10)
+            except TimeoutError:
+                done.append("timeout")
+            return done
+
+    modern = spawn(Modern)
+    for _ in range(3):
+        assert modern.ask(Modern.work).result(5) == ["a", "b", "timeout"]
+
+
+def test_a_background_task_runs_between_messages(spawn) -> None:
+    class Background(Actor):
+        async def on_start(self) -> None:
+            self.ticks = 0
+            self.task = asyncio.create_task(self._tick())
+
+        async def _tick(self) -> None:
+            while True:
+                self.ticks += 1
+                await asyncio.sleep(0.001)
+
+        def count(self) -> int:
+            return self.ticks
+
+    background = spawn(Background)
+    until(lambda: background.ask(Background.count).result(5) >= 3, "the task ticks")
+
+
+def test_a_busy_mailbox_does_not_starve_background_tasks(spawn) -> None:
+    class Busy(Actor):
+        async def on_start(self) -> None:
+            self.handled = 0
+            self.turns = 0
+            self.task = asyncio.create_task(self._turn())
+
+        async def _turn(self) -> None:
+            while True:
+                self.turns += 1
+                await asyncio.sleep(0)
+
+        def work(self) -> None:
+            self.handled += 1
+
+        def counts(self) -> tuple[int, int]:
+            return self.handled, self.turns
+
+    busy = spawn(Busy)
+    for _ in range(5000):
+        busy.tell(Busy.work)
+    handled, turns = busy.ask(Busy.counts).result(20)
+    assert handled == 5000
+    assert turns >= 10
+
+
+def test_a_cancelled_error_that_a_handler_raises_itself_reaches_the_asker_and_the_actor_lives(spawn) -> None:
+    class Canceller(Actor):
+        async def cancelled(self) -> None:
+            task = asyncio.create_task(asyncio.sleep(10))
+            task.cancel()
+            await task
+
+        def alive(self) -> int:
+            return os.getpid()
+
+    from concurrent.futures import CancelledError
+
+    canceller = spawn(Canceller)
+    pid = canceller.ask(Canceller.alive).result(5)
+    with pytest.raises(CancelledError):
+        canceller.ask(Canceller.cancelled).result(5)
+    assert canceller.ask(Canceller.alive).result(5) == pid
+
+
+def test_a_factory_that_makes_nothing_is_refused(system: ActorSystem) -> None:
+    from actors import SpawnError
+
+    with pytest.raises(SpawnError, match="made None"):
+        system.spawn(print, "hello")  # type: ignore[type-var]
+
+
+def test_time_spent_waiting_for_an_answer_does_not_lose_mail(spawn) -> None:
+    """A sync handler that blocks on an answer while its own mailbox fills up handles all of it afterwards."""
+
+    class Blocking(Recorder):
+        def wait_for(self, other: ActorRef[Any]) -> float:
+            return other.ask("sleep", 0.05).result(5)
+
+    class Sleeper(Actor):
+        def sleep(self, seconds: float) -> float:
+            time.sleep(seconds)
+            return seconds
+
+    blocking, sleeper = spawn(Blocking), spawn(Sleeper)
+    waiting = blocking.ask(Blocking.wait_for, sleeper)
+    for number in range(100):
+        blocking.tell(Recorder.note, number)
+    assert waiting.result(5) == 0.05
+    assert blocking.ask(Recorder.notes).result(5) == list(range(100))
