@@ -38,7 +38,7 @@ class LazyLog:
 def _actor_logger(client: Client, address: str, level: int) -> Any:
     import structlog
 
-    def to_guardian(_: Any, method: str, line: dict[str, Any]) -> Any:
+    def to_guardian(_: Any, method: str, line: Any) -> Any:
         line.setdefault("level", method if method in LEVELS else "info")
         send_line(client, line)
         raise structlog.DropEvent

@@ -194,12 +194,12 @@ class ActorSystem:
         """
         policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), start_timeout)
         options = actor_options(on_error, redeliver, mailbox)
-        return self._drive(self._spawn_steps(ROOT, factory, args, name, policy, options))  # type: ignore[no-any-return]
+        return self._drive(self._spawn_steps(ROOT, factory, args, name, policy, options))
 
     async def spawn_async(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]) -> ActorRef[A]:
         """`spawn` for coroutines; same options and errors."""
         steps = self._spawn_steps(ROOT, factory, args, *split_options(options))
-        return await self._drive_async(steps)  # type: ignore[no-any-return]
+        return await self._drive_async(steps)
 
     def _spawn_below(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
         return self._drive(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
@@ -209,11 +209,11 @@ class ActorSystem:
 
     def start(self, tree: Supervisor | Child[Any]) -> Supervised:
         """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are stopped again."""
-        return self._drive(self._start_steps(tree))  # type: ignore[no-any-return]
+        return self._drive(self._start_steps(tree))
 
     async def start_async(self, tree: Supervisor | Child[Any]) -> Supervised:
         """`start` for coroutines."""
-        return await self._drive_async(self._start_steps(tree))  # type: ignore[no-any-return]
+        return await self._drive_async(self._start_steps(tree))
 
     def _spawn_steps(
         self, parent: int, factory: Any, args: tuple[Any, ...], name: str | None, policy: Policy, options: dict[str, Any],
@@ -238,7 +238,7 @@ class ActorSystem:
             sent = [node if factory is None else self._shipped(node, factory, args) for node, factory, args in nodes]
             try:
                 answer = yield self._client.request("spawn", parent=parent, nodes=sent)
-                return answer  # type: ignore[no-any-return]
+                return answer
             except ModuleUnavailable as error:
                 module = str(error)
                 if not send_by_value(module):
@@ -265,11 +265,11 @@ class ActorSystem:
     def lookup(self, name: str, /) -> ActorRef[Any]: ...
     def lookup(self, name: str, cls: Any = None, /) -> ActorRef[Any]:
         """The reference of a running actor by name or address; `cls` gives it its type. ActorNotFound, naming those that run."""
-        return self._drive(self._lookup_steps(name))  # type: ignore[no-any-return]
+        return self._drive(self._lookup_steps(name))
 
     async def lookup_async(self, name: str, cls: Callable[..., A] | None = None, /) -> ActorRef[A]:
         """`lookup` for coroutines."""
-        return await self._drive_async(self._lookup_steps(name))  # type: ignore[no-any-return]
+        return await self._drive_async(self._lookup_steps(name))
 
     def _lookup_steps(self, name: str) -> Generator[Any, Any, ActorRef[Any]]:
         node, bare = parse_address(name)
@@ -280,7 +280,7 @@ class ActorSystem:
 
     def tree(self) -> dict[str, Any]:
         """The supervision tree as data: {system, pid, children: [{name, address, uid, kind, pid, status, incarnation, restarts, mailbox, …}]}."""
-        return self._drive(_one(self._client.request("tree")))  # type: ignore[no-any-return]
+        return self._drive(_one(self._client.request("tree")))
 
     # --- hearing
 

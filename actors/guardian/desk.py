@@ -43,7 +43,8 @@ class Desk:
 
     def op_spawn(self, peer: Peer, m: Message, fds: list[int]) -> None:
         """nodes: a list, parents first: {name | base, under: index or -1, kind, policy, strategy, payload, modules, options, setting}."""
-        guardian, records = self.guardian, []
+        guardian = self.guardian
+        records: list[Record] = []
         parent = m.get("parent", ROOT)
         above = guardian.registry.by_uid.get(parent)
         if parent != ROOT and above is None:
@@ -55,7 +56,7 @@ class Desk:
                 records.append(self._record(node, over))
         except (SpecError, OSError) as error:
             for record in records:
-                guardian.discard(record)
+                guardian.hands.discard(record)
             kind = "SpawnError" if isinstance(error, SpecError) else "ActorsError"
             guardian.peers.refuse(peer.id, m["corr"], kind, str(error))
             return
@@ -63,7 +64,7 @@ class Desk:
         refused = next((module for record in records if (module := guardian.nursery.want(record))), None)
         if refused is not None:
             for record in records:
-                guardian.discard(record)
+                guardian.hands.discard(record)
             guardian.peers.refuse(peer.id, m["corr"], "ModuleUnavailable", refused)
             return
         self._grow(m["nodes"], records, parent)
@@ -90,21 +91,21 @@ class Desk:
             above = parent if node["under"] < 0 else records[node["under"]].uid
             policy = Policy.from_wire(node["policy"])
             start = single or node["under"] >= 0
-            guardian.perform(tree.add(record.uid, above, record.name, node["kind"], policy, now, node.get("strategy"), start=start))
+            guardian.hands.perform(tree.add(record.uid, above, record.name, node["kind"], policy, now, node.get("strategy"), start=start))
         if not single:
-            guardian.perform(tree.start(records[0].uid, now))
+            guardian.hands.perform(tree.start(records[0].uid, now))
 
     # --- the life of an actor's process
 
     def op_hello(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self._own(peer)
         if record is not None:
-            self.guardian.born(record, peer, m["pid"])
+            self.guardian.deaths.born(record, peer, m["pid"])
 
     def op_ready(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self._own(peer)
         if record is not None:
-            self.guardian.perform(self.guardian.tree.ready(record.uid, time.monotonic()))
+            self.guardian.hands.perform(self.guardian.tree.ready(record.uid, time.monotonic()))
             self.guardian.nursery.keep_spare()
 
     def op_bye(self, peer: Peer, m: Message, fds: list[int]) -> None:
@@ -137,7 +138,7 @@ class Desk:
 
     def _command(self, m: Message, name: str) -> None:
         if m["uid"] in self.guardian.tree:
-            self.guardian.perform(getattr(self.guardian.tree, name)(m["uid"], time.monotonic()))
+            self.guardian.hands.perform(getattr(self.guardian.tree, name)(m["uid"], time.monotonic()))
 
     def op_forget(self, peer: Peer, m: Message, fds: list[int]) -> None:
         """Nobody waits for the answer to a `wait` any more."""
@@ -262,7 +263,7 @@ class Desk:
         self.guardian.watch.demonitor(peer, m["monitor"])
 
     def op_link(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        self.guardian.link(m["a"], m["b"])
+        self.guardian.deaths.link(m["a"], m["b"])
 
     def op_subscribe(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.watch.subscribe(peer, m["what"], m["on"])

@@ -139,7 +139,7 @@ class Nursery:
         assert record.mail is not None
         if record.mail.revoke(record.attempt):
             self.sent.pop(record.uid, None)
-            self.guardian.drop_incarnation(record)
+            self.guardian.deaths.drop_incarnation(record)
             self.waiting.append(record)
 
     # --- candidates
@@ -179,7 +179,7 @@ class Nursery:
                 self.wanted.remove(module)
         for record in [record for record in self.waiting if set(record.modules) & set(modules)]:
             self.waiting.remove(record)
-            self.guardian.not_importable(record, modules[0], error)
+            self.guardian.hands.not_importable(record, modules[0], error)
 
     def _start_candidate(self, modules: list[str]) -> None:
         assert self.zygote is not None
@@ -243,7 +243,7 @@ class Nursery:
         try:
             found = self._process_for(record)
         except OSError as error:
-            self.guardian.ended(record, ExitReason("exception", error=f"no process could be made: {error}"))
+            self.guardian.deaths.ended(record, ExitReason("exception", error=f"no process could be made: {error}"))
             return
         if found is None:  # the zygote has not read yet (a burst), or is gone
             self.waiting.insert(0, record)
@@ -317,10 +317,10 @@ class Nursery:
         """End of file on a newborn's socket: try again, a few times."""
         if self.sent.pop(record.uid, None) is None:
             return
-        self.guardian.drop_incarnation(record)
+        self.guardian.deaths.drop_incarnation(record)
         record.births += 1
         if record.births >= TRIES:
-            self.guardian.ended(record, ExitReason("exception", error=f"its process died {TRIES} times before it could say hello"))
+            self.guardian.deaths.ended(record, ExitReason("exception", error=f"its process died {TRIES} times before it could say hello"))
         else:
             self.waiting.append(record)
             self.pump()
@@ -331,5 +331,5 @@ class Nursery:
             self._drop_spare()
         for record in [record for record in self.sent.values() if record.cradle == message["number"]]:
             del self.sent[record.uid]
-            self.guardian.drop_incarnation(record)
-            self.guardian.ended(record, ExitReason("exception", error=f"no process could be made: {message['error']}"))
+            self.guardian.deaths.drop_incarnation(record)
+            self.guardian.deaths.ended(record, ExitReason("exception", error=f"no process could be made: {message['error']}"))

@@ -1,0 +1,164 @@
+"""Deaths: what the kernel reports, why it was, and what follows at once.
+
+Rule: the exit status decides, the process's last words explain. The order at an exit: peek (WNOWAIT), end the process group while its number is still taken,
+read what the process had said, reap, let the tree decide, settle what was in hand, ring the bells that may be owed, carry out the decision.
+
+Rejected: pidfds for the actors (parent and sole reaper: no number can be used twice before the reap).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from ..exits import ExitReason
+from ..supervision import actions as act
+
+if TYPE_CHECKING:
+    from .main import Guardian
+    from .peers import Peer
+    from .registry import Record
+
+
+class Deaths:
+    """Reaps, reports, and ends what is linked."""
+
+    def __init__(self, guardian: Guardian) -> None:
+        self.guardian = guardian
+        self.by_pid: dict[int, Record] = {}
+
+    def born(self, record: Record, peer: Peer, pid: int) -> None:
+        """A newborn said hello."""
+        peer.pid = pid
+        self.by_pid[pid] = record
+        self.guardian.nursery.hello(record, pid)
+        if record.doomed:
+            os.kill(pid, record.doomed)
+
+    def reap(self, signals: int) -> None:
+        drain(signals)
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WCONTINUED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            pid = found.si_pid
+            if found.si_code in (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED):
+                self._exited(pid, found.si_code, found.si_status)
+            else:
+                os.waitid(os.P_PID, pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+                if found.si_code == os.CLD_STOPPED:
+                    self._nudge(pid, 20)
+
+    def _exited(self, pid: int, code: int, status: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)  # what it started; its number is still taken, so no stranger can be hit
+        if pid not in self.by_pid:  # its hello may still be unread
+            for unborn in list(self.guardian.nursery.sent.values()):
+                if unborn.peer is not None:
+                    self.guardian.read(unborn.peer)
+        record = self.by_pid.pop(pid) if pid in self.by_pid else None
+        if record is not None and record.peer is not None:
+            self.guardian.read(record.peer, rounds=1_000_000)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+        if record is not None:
+            self.ended(record, self._reason(record, ExitReason.from_wait(code, status)))
+
+    def _reason(self, record: Record, kernel: ExitReason) -> ExitReason:
+        """The kernel's report decides; the process's own word explains it."""
+        bye = record.bye
+        if record.override is not None:
+            override, record.override = record.override, None
+            return ExitReason.from_wire(override)
+        if bye and kernel.kind == "exit":
+            if bye["kind"] == "exception" and kernel.code == 1:
+                return ExitReason("exception", code=1, error=bye.get("error"))
+            if bye["kind"] in ("normal", "shutdown") and kernel.code == 0:
+                return ExitReason(bye["kind"])
+        return kernel
+
+    def ended(self, record: Record, reason: ExitReason) -> None:
+        """This incarnation is over; whatever that leads to."""
+        now, said = time.monotonic(), reason.to_wire()
+        meant = record.uid in self.guardian.tree and self.guardian.tree.status(record.uid) == "stopping"
+        if record.bye and not record.bye.get("started", True):
+            self.guardian.hands.perform(self.guardian.tree.start_failed(record.uid, reason, now))
+        decided = self.guardian.tree.exited(record.uid, reason, now)
+        final = any(isinstance(action, act.Ended | act.Failed | act.StartFailed) and action.uid == record.uid for action in decided)
+        record.last_reason = said
+        self.drop_incarnation(record)
+        if record.mail is not None:
+            self.guardian.mailroom.in_hand(record, said, not final)
+        crashed = reason.abnormal and not meant
+        if crashed and self.guardian.hands.spawner_above(record) is None:
+            details = {"exception": record.bye["traceback"]} if record.bye.get("traceback") else {}
+            self.guardian.watch.log("warning", "crashed", actor=self.guardian.watch.address(record.name), reason=str(reason), **details)
+        self.guardian.watch.event("crashed" if crashed else "exited", record, said)
+        record.pid = 0
+        if not final:
+            self.guardian.watch.incarnation_died(record, said)
+        for uid in self.guardian.watch.take_links(record.uid):
+            self._kill_linked(uid, record, reason)
+        self.ring_owed()
+        self.guardian.hands.perform(decided)
+
+    def drop_incarnation(self, record: Record) -> None:
+        """Let go of the connection of an incarnation that is no more."""
+        peer, record.peer = record.peer, None
+        if peer is not None:
+            self.guardian.off(peer.sock.fileno())
+            self.guardian.watch.forget_peer(peer)
+            self.guardian.peers.remove(peer)
+
+    def ring_owed(self) -> None:
+        """A sender that died between publishing and ringing owes a bell."""
+        for record in self.guardian.registry.by_uid.values():
+            if record.mail is not None:
+                record.mail.owed()
+        for peer in self.guardian.peers.by_id.values():
+            peer.replies.owed()
+
+    def _nudge(self, pid: int, tries: int) -> None:
+        """A sender was stopped; if it holds a lock, let it run until it has let go, then stop it again."""
+        rings = [record.mail for record in self.guardian.registry.by_uid.values() if record.mail] + [peer.replies for peer in self.guardian.peers.by_id.values()]
+        if tries and any(ring.owner() == pid for ring in rings):
+            os.kill(pid, signal.SIGCONT)
+            self.guardian.timers.after(0.0005, lambda: self._stop_again(pid, tries - 1))
+
+    def _stop_again(self, pid: int, tries: int) -> None:
+        if pid in self.by_pid:
+            os.kill(pid, signal.SIGSTOP)  # its CLD_STOPPED leads to the next look
+
+    # --- links
+
+    def link(self, a: int, b: int) -> None:
+        ended = self.guardian.registry.ended.get(a) or self.guardian.registry.ended.get(b)
+        if ended is None:
+            self.guardian.watch.link(a, b)
+            return
+        other = self.guardian.registry.by_uid.get(b if a in self.guardian.registry.ended else a)
+        if other is not None and ExitReason.from_wire(ended["reason"]).abnormal:
+            self._kill_linked(other.uid, None, ExitReason.from_wire(ended["reason"]), ended["name"])
+
+    def _kill_linked(self, uid: int, source: Record | None, reason: ExitReason, name: str = "") -> None:
+        other = self.guardian.registry.by_uid.get(uid)
+        if other is None or not other.pid or not reason.abnormal:
+            return
+        said = reason.to_wire()
+        said["error"] = f"linked to {source.name if source else name}, which {'was ' if reason.kind == 'signal' else ''}{reason}"
+        other.override = said
+        os.kill(other.pid, signal.SIGKILL)
+
+
+def drain(fd: int) -> None:
+    """Read all that a non-blocking descriptor holds."""
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass

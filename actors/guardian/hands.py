@@ -1,0 +1,158 @@
+"""The hands of the supervision tree: each of its actions, carried out (`_do_…`).
+
+Rule: in order, and what an action leads to comes after all that was decided before it. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..exits import ExitReason
+from ..message import Kind
+from ..supervision import actions as act
+from .mailroom import ENDED
+
+if TYPE_CHECKING:
+    from .main import Guardian
+    from .registry import Record
+
+PATIENCE = 1.0  # seconds that a closed mailbox may stay unquiet (a sender stopped in the middle) before it is swept anyway
+
+
+class Hands:
+    """Performs actions."""
+
+    def __init__(self, guardian: Guardian) -> None:
+        self.guardian = guardian
+        self.queue: deque[act.Action] = deque()
+        self.performing = False
+        self.alarm: float | None = None
+
+    def perform(self, actions: Iterable[act.Action]) -> None:
+        """Carry out what the tree decided, in order; what that leads to comes after it."""
+        self.queue.extend(actions)
+        if self.performing:
+            return
+        self.performing = True
+        try:
+            while self.queue:
+                action = self.queue.popleft()
+                getattr(self, "_do_" + type(action).__name__.lower())(action)
+        finally:
+            self.performing = False
+        deadline = self.guardian.tree.deadline
+        if deadline is not None and (self.alarm is None or deadline < self.alarm):
+            self.alarm = deadline
+            self.guardian.timers.at(deadline, self._due)
+
+    def _due(self) -> None:
+        self.alarm = None
+        self.perform(self.guardian.tree.due(time.monotonic()))
+
+    def _do_spawn(self, action: act.Spawn) -> None:
+        record = self.guardian.registry.by_uid[action.uid]
+        record.doomed = 0
+        self.guardian.nursery.begin(record)
+
+    def _do_ask(self, action: act.Ask) -> None:
+        record = self.guardian.registry.by_uid[action.uid]
+        if self.guardian.nursery.cancel(record):
+            self.guardian.deaths.ended(record, ExitReason("shutdown"))
+            return
+        if action.final and record.mail is not None:
+            record.mail.close(ENDED)
+        if record.peer is not None:
+            self.guardian.peers.tell(record.peer, Kind.STOP, {"final": action.final})
+
+    def _do_signal(self, action: act.Signal) -> None:
+        record = self.guardian.registry.by_uid[action.uid]
+        if self.guardian.nursery.cancel(record):
+            self.guardian.deaths.ended(record, ExitReason("signal", signal=action.signum))
+        elif record.pid:
+            os.kill(record.pid, action.signum)
+        else:
+            record.doomed = int(action.signum)
+
+    def _do_ready(self, action: act.Ready) -> None:
+        record = self.guardian.registry.by_uid[action.uid]
+        self.guardian.watch.event("started", record)
+        if record.spawner is not None:
+            (endpoint, corr), record.spawner = record.spawner, None
+            self.guardian.peers.answer(endpoint, corr, {"uid": record.uid, "name": record.name, "pid": record.pid})
+
+    def _do_startfailed(self, action: act.StartFailed) -> None:
+        record = self.guardian.registry.by_uid[action.uid]
+        cause = self.guardian.registry.by_uid.get(action.cause, record)
+        if record.spawner is not None:
+            (endpoint, corr), record.spawner = record.spawner, None
+            text = f"{self.guardian.watch.address(cause.name)} did not start: {action.reason}"
+            details = cause.bye.get("traceback")
+            self.guardian.peers.refuse(endpoint, corr, "SpawnError", f"{text}\n\n{details}" if details else text)
+
+    def _do_ended(self, action: act.Ended) -> None:
+        record, reason = self.guardian.registry.by_uid[action.uid], action.reason.to_wire()
+        record.last_reason = reason
+        self.guardian.registry.forget(record, reason)
+        if record.mail is not None:
+            record.mail.close(ENDED)
+            self._sweep(record, reason, time.monotonic() + PATIENCE)
+        self.guardian.watch.actor_ended(record, reason)
+        self.guardian.watch.event("stopped", record, reason)
+
+    def _sweep(self, record: Record, reason: dict[str, Any], until: float) -> None:
+        assert record.mail is not None
+        if record.mail.quiet() or time.monotonic() >= until:
+            self.guardian.mailroom.sweep(record, reason)
+        else:
+            self.guardian.timers.after(0.001, lambda: self._sweep(record, reason, until))
+
+    def _do_failed(self, action: act.Failed) -> None:
+        record, reason = self.guardian.registry.by_uid[action.uid], action.reason.to_wire()
+        record.last_reason = reason
+        if record.mail is not None:
+            self.guardian.mailroom.fail(record, reason)
+        self.guardian.watch.actor_ended(record, reason)
+        self.guardian.watch.event("failed", record, reason)
+        self.guardian.watch.log("error", "failed: its restarts are used up; resume() starts it again", actor=self.guardian.watch.address(record.name), reason=str(action.reason))
+
+    def _do_restarting(self, action: act.Restarting) -> None:
+        self.guardian.watch.event("restarting", self.guardian.registry.by_uid[action.uid], action.reason.to_wire(), delay=action.delay)
+
+    def _do_restarted(self, action: act.Restarted) -> None:
+        self.guardian.watch.event("restarted", self.guardian.registry.by_uid[action.uid])
+
+    def _do_escalated(self, action: act.Escalated) -> None:
+        record = self.guardian.registry.by_uid[action.uid]
+        self.guardian.watch.event("escalated", record, action.reason.to_wire())
+        self.guardian.watch.log("error", "escalated: too many restarts below it", actor=self.guardian.watch.address(record.name), reason=str(action.reason))
+
+    def _do_allstopped(self, action: act.AllStopped) -> None:
+        self.guardian.timers.after(0.0, self.guardian.leave)
+
+    # --- starts that fail
+
+    def not_importable(self, record: Record, module: str, error: str) -> None:
+        """The zygote can't import what this actor needs; at its first start the spawner ships it by value."""
+        top = self.spawner_above(record)
+        if top is not None:
+            endpoint, corr = top.spawner  # type: ignore[misc]
+            top.spawner = None
+            self.guardian.peers.refuse(endpoint, corr, "ModuleUnavailable", module)
+        self.perform(self.guardian.tree.start_failed(record.uid, ExitReason("exception", error=f"{module} can't be imported: {error}"), time.monotonic()))
+        self.guardian.deaths.ended(record, ExitReason("exception", error=f"{module} can't be imported"))
+
+    def spawner_above(self, record: Record | None) -> Record | None:
+        while record is not None and record.spawner is None:
+            record = self.guardian.registry.by_uid.get(record.parent)
+        return record
+
+    def discard(self, record: Record) -> None:
+        """Take back a record that never became part of the tree."""
+        if record.mail is not None:
+            self.guardian.mailroom.sweep(record, {"kind": "normal"})
+        self.guardian.registry.by_uid.pop(record.uid, None)
+        self.guardian.registry.by_name.pop(record.name, None)
