@@ -237,7 +237,7 @@ class ActorSystem:
         while True:
             sent = [node if factory is None else self._shipped(node, factory, args) for node, factory, args in nodes]
             try:
-                answer = yield self._client.request("spawn", parent=parent, nodes=sent)
+                answer: dict[str, Any] = yield self._client.request("spawn", parent=parent, nodes=sent)
                 return answer
             except ModuleUnavailable as error:
                 module = str(error)
