@@ -387,6 +387,7 @@ class Client:
         if not clients:
             definitions.source = None
         self.endpoint.detach_all()
+        self.handlers.clear()  # they know the system, which knows this client: the mappings need not wait for a collection
         self.ports.clear()
         self.lanes.clear()
         self.sock.close()
