@@ -156,7 +156,7 @@ class Inbox:
         table, writes its waitfd if it is not `mine`, and appends it to `fire` if it has cbs. A reply whose corr is
         unknown is dropped (a late answer); a control record whose corr is 0 or unknown is appended to `news`.
 
-        `clear` swallows a ring that mail may have made: after it, whoever sleeps for mail must look (`next`).
+        Mail's ring is not swallowed by `clear`: where the loop sleeps for mail that is there, the bell is struck again.
         Corrupt, TypeError, MemoryError: the record at fault is still there.
         """
     def next(self, spin: float, /) -> Record | int | None:

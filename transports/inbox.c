@@ -256,6 +256,18 @@ static Py_ssize_t drain(Inbox *self, int i, const struct places *to)
     return good ? count : -1;
 }
 
+/* Read the bell. Mail may have rung it too, which collect can't deliver: who sleeps for it shall still hear. */
+static void clear_lanes_bell(const Inbox *self)
+{
+    const struct ring *mail = lane(self, MAIL);
+    uint64_t count, one = 1;
+    ssize_t said = read(self->bell, &count, sizeof count);
+    if (said == sizeof count && mail && mail->armed && ring_available(lane(self, MAIL)))
+        said = write(self->bell, &one, sizeof one);
+    if (said < 0)
+        errno = 0; /* EAGAIN: another thread has read it */
+}
+
 /* collect(table, fire, news, spin, mine, clear) */
 static PyObject *inbox_collect(PyObject *object, PyObject *const *args, Py_ssize_t n)
 {
@@ -271,9 +283,8 @@ static PyObject *inbox_collect(PyObject *object, PyObject *const *args, Py_ssize
         PyErr_SetString(PyExc_TypeError, "collect() takes a dict and two lists");
         return NULL;
     }
-    uint64_t rung;
-    if (clear && read(self->bell, &rung, sizeof rung) < 0)
-        errno = 0; /* EAGAIN: another thread has read it */
+    if (clear)
+        clear_lanes_bell(self);
     if (PyObject_TypeCheck(to.mine, reply_type) && ((Reply *)to.mine)->kind >= 0)
         spin = 0;
     Py_ssize_t total = 0;

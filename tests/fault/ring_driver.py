@@ -379,6 +379,7 @@ def stopped_owner_is_killed(ring: Any, rng: random.Random) -> dict[str, Any]:
 def main() -> None:
     path, scenario, seed, *rest = sys.argv[1:]
     rng = random.Random(int(seed))
+    random.seed(seed)
     signal.alarm(100)
     print(json.dumps(globals()[scenario](load(path), rng, *map(int, rest))))
 

@@ -34,11 +34,11 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(extension: Path) -> Run:
+def run(extension: Path, rng: random.Random) -> Run:
     """Run one scenario of ring_driver.py and return its findings; its seed is printed."""
 
     def run(scenario: str, *arguments: int) -> dict[str, Any]:
-        seed = random.SystemRandom().randrange(1 << 32)
+        seed = rng.randrange(1 << 32)
         print(f"{scenario}: seed {seed}")
         command = [sys.executable, str(DRIVER), str(extension), scenario, str(seed), *map(str, arguments)]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout

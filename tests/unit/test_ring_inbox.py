@@ -6,7 +6,7 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ def make(bell: int, capacity: int = 1 << 16) -> Ring:
 class Side:
     """One process's receiving side, and what its collect() fills."""
 
-    bell: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    bell: int
     table: dict[int, ReplyBase] = field(default_factory=dict)
     fire: list[ReplyBase] = field(default_factory=list)
     news: list[News] = field(default_factory=list)
@@ -62,9 +62,31 @@ class Side:
         return bool(select.select([self.bell], [], [], 0)[0])
 
 
+Eventfd = Callable[[], int]
+
+
 @pytest.fixture
-def side() -> Side:
-    return Side()
+def eventfd() -> Iterator[Eventfd]:
+    """Makes eventfds that end with the test."""
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        return made[-1]
+
+    yield make
+    for fd in made:
+        os.close(fd)
+
+
+@pytest.fixture
+def bell(eventfd: Eventfd) -> int:
+    return eventfd()
+
+
+@pytest.fixture
+def side(bell: int) -> Side:
+    return Side(bell)
 
 
 # --- collect
@@ -107,9 +129,9 @@ def test_control_answers_pending_asks_and_the_rest_of_it_is_news_in_order(side: 
     assert side.news == [(8, 1, 2, 0, b"0"), (8, 1, 2, 0, b"0"), (8, 1, 2, 99, b"99")]
 
 
-def test_a_blocked_asker_is_woken_by_its_own_eventfd_unless_it_collects_itself(side: Side) -> None:
+def test_a_blocked_asker_is_woken_by_its_own_eventfd_unless_it_collects_itself(side: Side, eventfd: Eventfd) -> None:
     blocked, mine = side.ask(1), side.ask(2)
-    blocked.waitfd, mine.waitfd = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2))
+    blocked.waitfd, mine.waitfd = eventfd(), eventfd()
     for corr in (1, 2):
         side.replies.answer(b"", 1, 0, 0, corr)
     side.collect(mine=mine)
@@ -143,6 +165,18 @@ def test_collect_clears_the_bell_only_when_it_is_told(side: Side) -> None:
     assert side.is_rung()
     side.collect(clear=True)
     assert not side.is_rung()
+
+
+def test_collect_does_not_swallow_the_ring_of_mail_that_the_loop_sleeps_for(side: Side) -> None:
+    assert side.inbox.next(0) is None
+    side.send()
+    side.replies.answer(b"", 1, 0, 0, 1)
+    assert side.collect(clear=True) == 1
+    assert side.is_rung(), "there is mail, and nobody else will ring"
+    assert side.take() == b""
+    side.send()
+    assert side.collect(clear=True) == 0
+    assert not side.is_rung(), "the loop is awake and will look"
 
 
 def test_a_spin_ends_as_soon_as_something_arrives(side: Side) -> None:
@@ -193,11 +227,11 @@ def test_foreign_code_that_the_garbage_collector_runs_inside_collect_loses_nothi
     assert entered
 
 
-def test_many_threads_may_collect_at_once_and_every_asker_gets_its_own_answer(side: Side) -> None:
+def test_many_threads_may_collect_at_once_and_every_asker_gets_its_own_answer(side: Side, eventfd: Eventfd) -> None:
     total, wrong = 400, []
 
     def ask(base: int) -> None:
-        waitfd = os.eventfd(0, os.EFD_CLOEXEC)
+        waitfd = eventfd()
         for corr in range(base, base + total):
             reply = side.ask(corr)
             side.mail.push(b"", 1, 0, 0, corr, 0, -1)
@@ -319,9 +353,9 @@ def test_a_new_inbox_disarms_what_its_dead_predecessor_armed(side: Side) -> None
     assert side.mail.stats()["sleeping"] == 0
 
 
-def test_two_inboxes_may_share_a_reply_lane_and_whoever_sleeps_on_it_is_woken(side: Side) -> None:
+def test_two_inboxes_may_share_a_reply_lane_and_whoever_sleeps_on_it_is_woken(side: Side, eventfd: Eventfd) -> None:
     """An actor's loop takes mail while another thread of it sleeps until its answer comes."""
-    bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    bell = eventfd()
     side.replies.bell = bell
     others = Inbox(bell, side.replies, None)
     assert side.inbox.next(0) is None
@@ -348,8 +382,7 @@ def test_the_last_reference_to_a_reply_may_end_in_collect_and_its_finalizer_coll
     assert (stats["head"], stats["handled"]) == (stats["tail"], 3)
 
 
-def test_an_inbox_without_mail_has_lanes_only() -> None:
-    bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+def test_an_inbox_without_mail_has_lanes_only(bell: int) -> None:
     control = make(bell)
     inbox = Inbox(bell, make(bell), control)
     assert inbox.next(0) is None

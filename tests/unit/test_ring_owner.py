@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import select
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -44,8 +45,10 @@ def is_rung(bell: int) -> bool:
 
 
 @pytest.fixture
-def bell() -> int:
-    return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+def bell() -> Iterator[int]:
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    yield fd
+    os.close(fd)
 
 
 def test_an_attempt_is_claimed_once_and_only_while_it_is_granted() -> None:
