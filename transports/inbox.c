@@ -177,8 +177,7 @@ struct places {
     PyObject *table, *fire, *news, *mine;
 };
 
-/* The ReplyBase that waits for this record, a new reference, and its key. NULL: nobody waits, or an exception is set.
-   */
+/* The ReplyBase that waits for this record, a new reference, and its key. NULL: nobody waits, or an exception. */
 static Reply *asker(const struct places *to, uint64_t corr, PyObject **key)
 {
     if (!corr || !(*key = PyLong_FromUnsignedLongLong(corr)))
@@ -227,8 +226,8 @@ static bool move(Inbox *self, struct ring *r, const struct view *v, const struct
         }
     }
     Py_XDECREF(key);
-    Py_XDECREF((
-        PyObject *)reply); /* the last reference, perhaps: its finalizer may collect() too, and finds a ring in order */
+    /* the last reference, perhaps: its finalizer may collect() too, and finds a ring in order */
+    Py_XDECREF((PyObject *)reply);
     return moved;
 }
 
@@ -291,8 +290,10 @@ static PyObject *inbox_collect(PyObject *object, PyObject *const *args, Py_ssize
     do {
         disarm_all(self, MAIL);
         Py_ssize_t answers = drain(self, REPLIES, &to), notices = answers < 0 ? -1 : drain(self, CONTROL, &to);
-        if (notices < 0)
+        if (notices < 0) {
+            arm(self, MAIL); /* for the others */
             return NULL;
+        }
         total += answers + notices;
         if (total == 0 && spin > 0 && watch(self, MAIL, spin))
             spin = 0;

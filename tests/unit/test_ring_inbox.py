@@ -196,8 +196,10 @@ def test_a_table_of_other_things_is_a_type_error_and_the_record_stays(side: Side
     wrong: Any = {1: "no reply"}
     with pytest.raises(TypeError, match="ReplyBase"):
         side.inbox.collect(wrong, side.fire, side.news, 0, None, False)
+    side.control.put(b"", 1, 0, 0, 0)
+    assert side.is_rung(), "the lanes are armed all the same"
     reply = side.ask(1)
-    assert side.collect() == 1
+    assert side.collect() == 2
     assert reply.body == b"kept"
 
 
