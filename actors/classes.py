@@ -58,12 +58,19 @@ def find(kind: type) -> Extension | None:
 
 
 def _describe(kind: type) -> _Way | None:
+    way = _way(kind, "")
+    name = None if way is None else _name(kind)
+    if name is None:
+        return None
+    way = _ways[kind] = _way(kind, name)
+    return way
+
+
+def _way(kind: type, name: str) -> _Way | None:
     for code, describe in ((ENUM, _enum), (NAMED_TUPLE, _named_tuple), (DATACLASS, _dataclass)):
-        if (found := describe(kind)) is not None and (name := _name(kind)) is not None:
+        if (found := describe(kind)) is not None:
             take, give = found
-            extension = Extension(code, functools.partial(_out, name, take), False)
-            way = _ways[kind] = _Way(extension, give, name.startswith("="))
-            return way
+            return _Way(Extension(code, functools.partial(_out, name, take), False), give, name.startswith("="))
     return None
 
 
@@ -94,7 +101,7 @@ def _restore(code: int, packed: Any) -> Any:
 
 def _load(name: str) -> _Way:
     kind = definitions.known(name[1:]) if name.startswith("=") else _import(name)
-    way = (_ways.get(kind) or _describe(kind)) if isinstance(kind, type) else None
+    way = _way(kind, name) if isinstance(kind, type) else None
     if way is None:
         raise ValueError(f"{name} is no dataclass, named tuple or enum")
     _by_name[name] = way
