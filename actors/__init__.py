@@ -1,6 +1,7 @@
 """Actors in processes: Erlang/OTP's semantics for Python programs that span processes.
 
-The names below are the public surface; they are imported when they are first used, so that a process that needs one of them pays for one of them.
+The names below are the public surface; they are imported when they are first used, so that a process that needs one of
+them pays for one of them.
 """
 
 from __future__ import annotations
@@ -13,33 +14,69 @@ if TYPE_CHECKING:
     from .context import Timer as Timer
     from .errors import (
         ActorDied as ActorDied,
+    )
+    from .errors import (
         ActorNotFound as ActorNotFound,
+    )
+    from .errors import (
         ActorsError as ActorsError,
+    )
+    from .errors import (
         AskTimeout as AskTimeout,
+    )
+    from .errors import (
         CodecError as CodecError,
+    )
+    from .errors import (
         MailboxCorrupt as MailboxCorrupt,
+    )
+    from .errors import (
         MailboxFull as MailboxFull,
+    )
+    from .errors import (
         RemoteError as RemoteError,
+    )
+    from .errors import (
         SpawnError as SpawnError,
+    )
+    from .errors import (
         SpecError as SpecError,
+    )
+    from .errors import (
         SystemDied as SystemDied,
+    )
+    from .errors import (
         Unreachable as Unreachable,
     )
     from .exits import ExitReason as ExitReason
     from .mailbox import MailboxOptions as MailboxOptions
-    from .monitor import Down as Down, Monitor as Monitor
+    from .monitor import Down as Down
+    from .monitor import Monitor as Monitor
     from .ref import ActorRef as ActorRef
     from .reply import Reply as Reply
-    from .reports import DeadLetter as DeadLetter, Event as Event
-    from .supervision import Backoff as Backoff, Child as Child, Supervisor as Supervisor
+    from .reports import DeadLetter as DeadLetter
+    from .reports import Event as Event
+    from .supervision import Backoff as Backoff
+    from .supervision import Child as Child
+    from .supervision import Supervisor as Supervisor
     from .system import ActorSystem as ActorSystem
 
 _HOMES = {
     "actor": ("Actor",),
     "context": ("Timer",),
     "errors": (
-        "ActorDied", "ActorNotFound", "ActorsError", "AskTimeout", "CodecError", "MailboxCorrupt", "MailboxFull", "RemoteError", "SpawnError",
-        "SpecError", "SystemDied", "Unreachable",
+        "ActorDied",
+        "ActorNotFound",
+        "ActorsError",
+        "AskTimeout",
+        "CodecError",
+        "MailboxCorrupt",
+        "MailboxFull",
+        "RemoteError",
+        "SpawnError",
+        "SpecError",
+        "SystemDied",
+        "Unreachable",
     ),
     "exits": ("ExitReason",),
     "mailbox": ("MailboxOptions",),
@@ -49,10 +86,10 @@ _HOMES = {
     "reports": ("DeadLetter", "Event"),
     "supervision": ("Backoff", "Child", "Supervisor"),
     "system": ("ActorSystem",),
-}  # fmt: skip
+}
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605 - computed from the one list above
+__all__ = sorted(_HOME)
 __version__ = "0.1.0"
 
 

@@ -1,7 +1,8 @@
 """`Actor`: what a user's class inherits.
 
-Rule: this class adds names, not state: everything lives in the process's context, so a subclass needs no `super().__init__()` and is an ordinary object in
-a unit test. Public methods of a subclass are its messages; the names defined here and those that begin with `_` are not.
+Rule: this class adds names, not state: everything lives in the process's context, so a subclass needs no
+`super().__init__()` and is an ordinary object in a unit test. Public methods of a subclass are its messages; the names
+defined here and those that begin with `_` are not.
 """
 
 from __future__ import annotations
@@ -60,11 +61,15 @@ class Actor:
     # --- hooks
 
     def on_start(self) -> Awaitable[None] | None:
-        """Called once a process, before the first message. If it raises, the actor has not started (`SpawnError`, or one more crash)."""
+        """Called once a process, before the first message. If it raises, the actor has not started (`SpawnError`, or
+        one more crash).
+        """
         return None
 
     def on_stop(self, reason: ExitReason) -> Awaitable[None] | None:
-        """Called before the process ends by itself (stop, shutdown, exception), within the shutdown time. A signal gives no time for it."""
+        """Called before the process ends by itself (stop, shutdown, exception), within the shutdown time. A signal
+        gives no time for it.
+        """
         return None
 
     def on_down(self, ref: ActorRef[Any], reason: ExitReason) -> Awaitable[None] | None:
@@ -74,11 +79,15 @@ class Actor:
     # --- acts
 
     def spawn(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]) -> ActorRef[A]:
-        """Start a child: it is named below this actor and stops when this actor's process ends. Options and errors as `ActorSystem.spawn`."""
+        """Start a child: it is named below this actor and stops when this actor's process ends. Options and errors as
+        `ActorSystem.spawn`.
+        """
         context = current()
         return context.system._spawn_below(context.ref, factory, args, options)  # type: ignore[no-any-return]
 
-    async def spawn_async(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]) -> ActorRef[A]:
+    async def spawn_async(
+        self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]
+    ) -> ActorRef[A]:
         """`spawn` for async handlers."""
         context = current()
         return await context.system._spawn_below_async(context.ref, factory, args, options)  # type: ignore[no-any-return]
@@ -88,7 +97,9 @@ class Actor:
         return current().agenda.later(seconds, False, method, args, kwargs)
 
     def every(self, seconds: float, method: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
-        """Call a bound method every `seconds`. A tick that comes while the last one still waits is left out; ticks don't drift."""
+        """Call a bound method every `seconds`. A tick that comes while the last one still waits is left out; ticks
+        don't drift.
+        """
         return current().agenda.later(seconds, True, method, args, kwargs)
 
     def monitor(self, ref: ActorRef[Any], *, incarnations: bool = False) -> Monitor:
@@ -97,12 +108,16 @@ class Actor:
         return monitor
 
     def link(self, ref: ActorRef[Any]) -> None:
-        """Tie this incarnation to `ref`'s: when either ends abnormally, the other is ended with the same reason (as in OTP)."""
+        """Tie this incarnation to `ref`'s: when either ends abnormally, the other is ended with the same reason (as in
+        OTP).
+        """
         context = current()
         context.client.send("link", a=context.ref.uid, b=ref.uid)
 
     def stop(self) -> None:
-        """End after the message in hand, with reason `normal`. What is still queued becomes `ActorDied` and dead letters."""
+        """End after the message in hand, with reason `normal`. What is still queued becomes `ActorDied` and dead
+        letters.
+        """
         current().agenda.leave()
 
 

@@ -1,7 +1,7 @@
 """Names and addresses of actors: `actor://node/name`, where a name is path-like (`etl/parser/2`).
 
-Rule: pure text, no I/O. A name's parts are letters, digits, `_`, `-` and `.`, so that it can stand in a URL, a process title and a log
-line unquoted. Rejected: arbitrary text with escaping, which makes every log and every `ps` ambiguous.
+Rule: pure text, no I/O. A name's parts are letters, digits, `_`, `-` and `.`, so that it can stand in a URL, a process
+title and a log line unquoted. Rejected: arbitrary text with escaping, which makes every log and every `ps` ambiguous.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""This process's connection to a system: its socket to the guardian, the mailboxes that it has mapped, the lanes that it answers into.
+"""This process's connection to a system: its socket to the guardian, the mailboxes that it has mapped, the lanes that
+it answers into.
 
-Rule: the data path has no middleman. A mailbox is mapped once (one exchange with the guardian), from then on every message is one write
-into shared memory. What only the guardian can do (spawn, stop, look up, monitor) is a `request`: sent over the socket, answered through the
-control lane like any other ask, so that blocking code, coroutines and callbacks all wait for it in the same way. Only what carries
-descriptors is an `exchange`: sent and answered over the socket at once (the guardian never blocks).
+Rule: the data path has no middleman. A mailbox is mapped once (one exchange with the guardian), from then on every
+message is one write into shared memory. What only the guardian can do (spawn, stop, look up, monitor) is a `request`:
+sent over the socket, answered through the control lane like any other ask, so that blocking code, coroutines and
+callbacks all wait for it in the same way. Only what carries descriptors is an `exchange`: sent and answered over the
+socket at once (the guardian never blocks).
 
-There is one client a system in a process (`clients`), so that a reference that arrives in a message finds its way by the system's name. After a
-fork the child's inherited clients are cut off until `ActorSystem.attach` joins them again.
+There is one client a system in a process (`clients`), so that a reference that arrives in a message finds its way by
+the system's name. After a fork the child's inherited clients are cut off until `ActorSystem.attach` joins them again.
 """
 
 from __future__ import annotations
@@ -58,13 +60,20 @@ class Client:
         self.ports: dict[int, Ring] = {}  # uid -> its mailbox
         self.lanes: dict[int, Ring] = {}  # endpoint id -> its reply lane
         self.options: dict[int, dict[str, Any]] = {}  # uid -> what its map answer said
-        self.senders: dict[int, tuple[int, str]] = {}  # endpoint id -> (uid, name) of the actor behind it, uid 0: a program
+        self.senders: dict[
+            int, tuple[int, str]
+        ] = {}  # endpoint id -> (uid, name) of the actor behind it, uid 0: a program
         self.ended: dict[int, dict[str, Any]] = {}  # uid -> why it ended, as far as this process was told
-        self.handlers: dict[int, Callable[[bytes, int, int], None]] = {int(Kind.ENDED): self._ended, int(Kind.GONE): self._gone}
+        self.handlers: dict[int, Callable[[bytes, int, int], None]] = {
+            int(Kind.ENDED): self._ended,
+            int(Kind.GONE): self._gone,
+        }
         self.lock = threading.Lock()
         self.sequence = itertools.count(1)
         self.monitors: dict[int, Monitor] = {}
-        self.deposits: weakref.WeakKeyDictionary[Reply[Any], bytes] = weakref.WeakKeyDictionary()  # large calls, until they are handled
+        self.deposits: weakref.WeakKeyDictionary[Reply[Any], bytes] = (
+            weakref.WeakKeyDictionary()
+        )  # large calls, until they are handled
         self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
         self.gone: str | None = None  # why this connection is no longer one
         self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
@@ -118,7 +127,9 @@ class Client:
     def system_died(self) -> ActorsError:
         if self.gone is not None and self.gone.startswith("!"):
             return ActorsError(self.gone[1:])
-        return SystemDied(f"system {self.system!r} is gone ({self.gone or 'its guardian ended'}); start a new ActorSystem")
+        return SystemDied(
+            f"system {self.system!r} is gone ({self.gone or 'its guardian ended'}); start a new ActorSystem"
+        )
 
     # --- to actors
 
@@ -142,8 +153,12 @@ class Client:
         if made and len(self.defined) < len(made):
             self.define()
         endpoint = self.endpoint
-        if len(endpoint.table) >= endpoint.limit and not endpoint.make_room(None if timeout is None else time.monotonic() + timeout):
-            raise MailboxFull(f"{self.address(name)}: {endpoint.limit} asks of this process are still open; await some answers first")
+        if len(endpoint.table) >= endpoint.limit and not endpoint.make_room(
+            None if timeout is None else time.monotonic() + timeout
+        ):
+            raise MailboxFull(
+                f"{self.address(name)}: {endpoint.limit} asks of this process are still open; await some answers first"
+            )
         deadline = 0 if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
         reply = self._new_reply(uid, (name, method), deadline)
         corr = reply.corr
@@ -180,7 +195,9 @@ class Client:
         number = self.deposit(body)
         try:
             if port.push(number, TELL, flags | HANDLE, self.me, 0, 0, 0.0) < 0:
-                self._push_slowly(port, uid, name, (number, TELL, flags | HANDLE, self.me, 0, 0), None if timeout < 0 else timeout)
+                self._push_slowly(
+                    port, uid, name, (number, TELL, flags | HANDLE, self.me, 0, 0), None if timeout < 0 else timeout
+                )
         except BaseException:
             self.drop_blob(number)
             raise
@@ -198,14 +215,18 @@ class Client:
                 if position not in (FULL, STUCK) or self.options.get(uid, {}).get("overflow") in ("raise", "drop"):
                     self._push_slowly(port, uid, name, (message, TELL, flags, self.me, 0, 0), 0.0)
                     return
-                await asyncio.sleep(pause)  # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
+                await asyncio.sleep(
+                    pause
+                )  # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
                 pause = min(pause * 2, 0.02)
         except BaseException:
             if number is not None:
                 self.drop_blob(number)
             raise
 
-    def _push_slowly(self, port: Ring, uid: int, name: str, record: tuple[bytes, int, int, int, int, int], timeout: float | None) -> int:
+    def _push_slowly(
+        self, port: Ring, uid: int, name: str, record: tuple[bytes, int, int, int, int, int], timeout: float | None
+    ) -> int:
         """The push did not go through at once: wait, refuse or explain."""
         position = CLOSED if port.closed else FULL
         overflow = self.options.get(uid, {}).get("overflow", "block")
@@ -232,11 +253,15 @@ class Client:
             self._note_end(uid, answer)
             raise died(where, answer)
         if position == STUCK:
-            raise MailboxFull(f"{where}: process {port.owner()} stopped (SIGSTOP?) in the middle of a send; continue or kill it")
+            raise MailboxFull(
+                f"{where}: process {port.owner()} stopped (SIGSTOP?) in the middle of a send; continue or kill it"
+            )
         if position == NOMEM:
             raise MemoryError(f"{where}: no memory for its mailbox (machine or cgroup limit)")
         if self._own(uid):
-            raise MailboxFull(f"{where}: its own mailbox ({port.capacity} bytes) is full, and only it can make room; handle some messages first")
+            raise MailboxFull(
+                f"{where}: its own mailbox ({port.capacity} bytes) is full, and only it can make room; handle some messages first"
+            )
         waited = f" for {timeout:g} s" if timeout else ""
         raise MailboxFull(
             f"{where}: its mailbox ({port.capacity} bytes) is full{waited}; use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
@@ -291,7 +316,9 @@ class Client:
     # --- large bodies
 
     def deposit(self, body: bytes, reader: int = 0) -> bytes:
-        """Hand a large body to the guardian, which keeps it until it was read (or until `reader`, an endpoint, is gone): its number."""
+        """Hand a large body to the guardian, which keeps it until it was read (or until `reader`, an endpoint, is
+        gone): its number.
+        """
         fd = wire.store(body)
         try:
             answer, _ = self.exchange("deposit", (fd,), reader=reader)

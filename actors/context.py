@@ -1,7 +1,8 @@
 """What a running actor can reach: the one context of this process.
 
-Rule: one actor, one process, so the context is the process's (`current`), set before the constructor runs; that is why `self.ref` and the rest work in a
-constructor without `super().__init__()`. Rejected: a context passed to every handler, which every signature would have to carry.
+Rule: one actor, one process, so the context is the process's (`current`), set before the constructor runs; that is why
+`self.ref` and the rest work in a constructor without `super().__init__()`. Rejected: a context passed to every handler,
+which every signature would have to carry.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ if TYPE_CHECKING:
 class Agenda(Protocol):
     """The loop's side of a context: what the actor does next besides its mail."""
 
-    def later(self, seconds: float, every: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer: ...
+    def later(
+        self, seconds: float, every: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Timer: ...
     def leave(self) -> None: ...
     def caller(self) -> int: ...
     def down(self, ref: ActorRef[Any], incarnations: bool) -> Any: ...
 
 
 class Timer:
-    """A call in the future, or many; `cancel` ends it. Made by `Actor.after` and `Actor.every`; ends with its incarnation."""
+    """A call in the future, or many; `cancel` ends it. Made by `Actor.after` and `Actor.every`; ends with its
+    incarnation.
+    """
 
     __slots__ = ("_cancel", "cancelled")
 

@@ -1,19 +1,22 @@
 """This process's receiving side: the answers to what it asked, whoever waits for them.
 
-Rule: anybody may collect at any time; there are no locks and no roles. One C call (`Inbox.collect`), atomic under the GIL, clears the
-bell, disarms, spins, puts each answer into its `Reply`, wakes the thread that blocks on it and arms again before it returns. Blocking
-threads, asyncio loops and the reader thread all just call it; decoding happens in the asker's frame.
+Rule: anybody may collect at any time; there are no locks and no roles. One C call (`Inbox.collect`), atomic under the
+GIL, clears the bell, disarms, spins, puts each answer into its `Reply`, wakes the thread that blocks on it and arms
+again before it returns. Blocking threads, asyncio loops and the reader thread all just call it; decoding happens in the
+asker's frame.
 
-Design: an endpoint has two bells. `bell` belongs to the reply lane and is cleared by anyone. `door` belongs to the control lane (and to an
-actor's mail); its one owner clears it: the reader thread in a program, the event loop in an actor.
+Design: an endpoint has two bells. `bell` belongs to the reply lane and is cleared by anyone. `door` belongs to the
+control lane (and to an actor's mail); its one owner clears it: the reader thread in a program, the event loop in an
+actor.
 
-Every open ask reserves one slot of the reply lane, so that a callee never has to wait to answer; `limit` is how many fit.
+Every open ask reserves one slot of the reply lane, so that a callee never has to wait to answer; `limit` is how many
+fit.
 
-A thread that waits for the guardian does not rely on the door's owner, which may be busy with a user's callback or handler: it looks for itself
-every PATIENCE, and leaves the news that it finds to the owner (`alert`).
+A thread that waits for the guardian does not rely on the door's owner, which may be busy with a user's callback or
+handler: it looks for itself every PATIENCE, and leaves the news that it finds to the owner (`alert`).
 
-Rejected: a leader thread that reads for the others, and a gate lock with try-acquire; both lost wake-ups under exceptions raised by signal
-handlers.
+Rejected: a leader thread that reads for the others, and a gate lock with try-acquire; both lost wake-ups under
+exceptions raised by signal handlers.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ class Endpoint:
         self.inbox = Inbox(bell, replies, None, None)
         self.local = threading.local()
         self.loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-        self.waiting_for: Ring | None = None  # an actor's own mailbox: its header tells others whom this process waits for
+        self.waiting_for: Ring | None = (
+            None  # an actor's own mailbox: its header tells others whom this process waits for
+        )
 
     def watch(self, reply: Reply[Any]) -> None:
         """Somebody wants a callback and may never collect: make sure that somebody does, and that a deadline is kept."""
@@ -182,8 +187,9 @@ class Endpoint:
                     reply.run_callbacks()
 
     def abandon(self, kind: int, body: bytes) -> None:
-        """In a forked child: the lanes are its parent's, from which it must take nothing. Open asks end with this outcome here; callbacks
-        and event loops are the parent's, too."""
+        """In a forked child: the lanes are its parent's, from which it must take nothing. Open asks end with this
+        outcome here; callbacks and event loops are the parent's, too.
+        """
         for reply in self.table.values():
             reply.cbs = None
             if reply.kind < 0:
@@ -199,7 +205,9 @@ class Endpoint:
 
 
 class LoopEndpoint(Endpoint):
-    """The receiving side of an actor: one event loop, ours, which owns the door; other threads of the actor may ask as well."""
+    """The receiving side of an actor: one event loop, ours, which owns the door; other threads of the actor may ask as
+    well.
+    """
 
     def __init__(self, me: int, replies: Ring, bell: int, control: Ring, mail: Ring, door: int) -> None:
         super().__init__(me, replies, bell)

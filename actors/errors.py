@@ -1,8 +1,9 @@
 """What can go wrong, sorted by who must act.
 
-Rule: every error of the library is an `ActorsError`; its text says what happened, to which actor, and what to do about it. Errors that
-have a namesake in the standard library are that as well (`AskTimeout` is a `TimeoutError`, `SpecError` a `ValueError`), so that ordinary
-`except` clauses work. Rejected: one class per place that raises, which tells a reader nothing about what to do.
+Rule: every error of the library is an `ActorsError`; its text says what happened, to which actor, and what to do about
+it. Errors that have a namesake in the standard library are that as well (`AskTimeout` is a `TimeoutError`, `SpecError`
+a `ValueError`), so that ordinary `except` clauses work. Rejected: one class per place that raises, which tells a reader
+nothing about what to do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ class ActorsError(Exception):
 
 
 class SpecError(ActorsError, ValueError):
-    """A child, a supervisor or an option was described wrongly. Nothing was started; the text names the child and the field."""
+    """A child, a supervisor or an option was described wrongly. Nothing was started; the text names the child and the
+    field.
+    """
 
 
 class SpawnError(ActorsError):
@@ -37,10 +40,13 @@ class ActorDied(ActorsError):
 
     Attributes:
         reason: how it died (`ExitReason`), None when the system no longer remembers.
-        restarting: True when only the incarnation died and a new one follows: the call may be repeated; False when the actor ended.
+        restarting: True when only the incarnation died and a new one follows: the call may be repeated; False when the
+        actor ended.
     """
 
-    def __init__(self, text: str = "the actor died", reason: ExitReason | None = None, restarting: bool = False) -> None:
+    def __init__(
+        self, text: str = "the actor died", reason: ExitReason | None = None, restarting: bool = False
+    ) -> None:
         super().__init__(text, reason, restarting)
         self.text = text
         self.reason = reason
@@ -55,7 +61,9 @@ class SystemDied(ActorDied):
 
 
 class MailboxFull(ActorsError):
-    """The target's mailbox has no room. Wait (`tell_async`, or `tell` outside a coroutine), slow the sender down, or give it more capacity."""
+    """The target's mailbox has no room. Wait (`tell_async`, or `tell` outside a coroutine), slow the sender down, or
+    give it more capacity.
+    """
 
 
 class MailboxCorrupt(ActorsError):
@@ -75,8 +83,12 @@ class Unreachable(ActorsError):
 
 
 class RemoteError(ActorsError):
-    """Stands for an exception of another process that can't be sent itself; the text holds its type, its message and its traceback."""
+    """Stands for an exception of another process that can't be sent itself; the text holds its type, its message and
+    its traceback.
+    """
 
 
 class ModuleUnavailable(SpawnError):
-    """The process that makes actors can't import a module that the actor needs; `spawn` then ships it by value. Seen only when that fails, too."""
+    """The process that makes actors can't import a module that the actor needs; `spawn` then ships it by value. Seen
+    only when that fails, too.
+    """

@@ -1,8 +1,8 @@
 """Logs: every line of every process reaches the program's log, with the actor's address.
 
-Rule: an actor's logger renders nothing and owns no file: it sends each line as data to the guardian, which passes it to the program, where structlog (as the
-program configured it, or quietly by default) handles it. Lines of the framework itself are `debug` when all is well and `warning` or `error` when
-somebody should look, so a healthy system is silent.
+Rule: an actor's logger renders nothing and owns no file: it sends each line as data to the guardian, which passes it to
+the program, where structlog (as the program configured it, or quietly by default) handles it. Lines of the framework
+itself are `debug` when all is well and `warning` or `error` when somebody should look, so a healthy system is silent.
 
 What an actor prints goes where the program's own output goes, line by line.
 """
@@ -65,7 +65,12 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line: dict[str, Any] = {"event": record.getMessage(), "level": record.levelname.lower(), "logger": record.name, "actor": self._address}
+            line: dict[str, Any] = {
+                "event": record.getMessage(),
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "actor": self._address,
+            }
             if record.exc_info:
                 line["exception"] = logging.Formatter().formatException(record.exc_info)
             send_line(self._client, line)
@@ -92,7 +97,9 @@ def emit(body: bytes, level: int) -> None:
 
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.pop("timestamp", None)))
     logger = structlog.get_logger("actors") if structlog.is_configured() else _quiet_logger(structlog)
-    getattr(logger, name if name in LEVELS else "info")(line.pop("event", ""), timestamp=stamp, **{str(k): v for k, v in line.items()})
+    getattr(logger, name if name in LEVELS else "info")(
+        line.pop("event", ""), timestamp=stamp, **{str(k): v for k, v in line.items()}
+    )
 
 
 def _quiet_logger(structlog: Any) -> Any:

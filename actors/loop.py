@@ -1,14 +1,16 @@
 """The loop of one actor: mail, timers and hooks, one at a time, on asyncio.
 
-Design: `concurrency` persistent worker tasks share the mailbox. A worker takes the next record in one C call, which finishes the one before; sync methods are
-called directly, async ones are awaited directly, so a handler that never suspends costs no task and no turn of the event loop, and one that does
-suspends the worker with it. A worker with nothing to do spins for 20 us at most, by the inbox's rule, arms the bell and waits for the door to ring.
-After every BATCH messages the event loop gets a turn, for timers and the user's own tasks.
+Design: `concurrency` persistent worker tasks share the mailbox. A worker takes the next record in one C call, which
+finishes the one before; sync methods are called directly, async ones are awaited directly, so a handler that never
+suspends costs no task and no turn of the event loop, and one that does suspends the worker with it. A worker with
+nothing to do spins for 20 us at most, by the inbox's rule, arms the bell and waits for the door to ring. After every
+BATCH messages the event loop gets a turn, for timers and the user's own tasks.
 
-The order at the end of a message is: answer, then commit. A death in between leaves an answered record that the guardian reports; the asker
-keeps the first answer.
+The order at the end of a message is: answer, then commit. A death in between leaves an answered record that the
+guardian reports; the asker keeps the first answer.
 
-Rejected: a task for each message (five times the cost); stepping coroutines by hand (no `current_task`, so `asyncio.timeout` fails in them).
+Rejected: a task for each message (five times the cost); stepping coroutines by hand (no `current_task`, so
+`asyncio.timeout` fails in them).
 """
 
 from __future__ import annotations
@@ -44,12 +46,16 @@ ASK = int(Kind.ASK)
 VALUE, ERROR, CANCELLED, EXPIRED = int(Kind.VALUE), int(Kind.ERROR), int(Kind.CANCELLED), int(Kind.EXPIRED)
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple, set})
 
-_sender: contextvars.ContextVar[int] = contextvars.ContextVar("sender", default=0)  # where handlers overlap: each one's, and its tasks'
+_sender: contextvars.ContextVar[int] = contextvars.ContextVar(
+    "sender", default=0
+)  # where handlers overlap: each one's, and its tasks'
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class Worker:
-    """One message at a time; `caller` and `call` name the one in hand; `suspended` while its handler waits for something."""
+    """One message at a time; `caller` and `call` name the one in hand; `suspended` while its handler waits for
+    something.
+    """
 
     __slots__ = ("call", "caller", "given_up", "suspended", "task")
 
@@ -209,7 +215,9 @@ class Loop:
         except asyncio.CancelledError as error:
             if worker.task is not None and worker.task.cancelling() > worker.given_up:
                 raise  # this worker itself is to end
-            if kind == ASK:  # given up by its asker, or the handler's own doing: a cancelled call, as a cancelled task is
+            if (
+                kind == ASK
+            ):  # given up by its asker, or the handler's own doing: a cancelled call, as a cancelled task is
                 self.client.answer(sender, corr, CANCELLED, b"", 0)
             else:
                 self._failed(error, record)
@@ -238,7 +246,9 @@ class Loop:
             self.client.answer(sender, corr, VALUE, body, flags)
 
     def _method(self, name: object) -> Callable[..., Any]:
-        """The handler of a message name; only public methods of the actor's own class count, not what an instance or a property holds."""
+        """The handler of a message name; only public methods of the actor's own class count, not what an instance or a
+        property holds.
+        """
         method = None
         if isinstance(name, str) and not name.startswith("_") and name not in RESERVED:
             found = inspect.getattr_static(type(self.instance), name, None)
@@ -257,7 +267,9 @@ class Loop:
             self._wake_all()
         else:
             text = "".join(traceback.format_exception(error))
-            self.client.send("failure", error=describe(error), traceback=text, record=[*record[:2], record[7]] if record else None)
+            self.client.send(
+                "failure", error=describe(error), traceback=text, record=[*record[:2], record[7]] if record else None
+            )
 
     # --- sleeping and waking
 
@@ -319,7 +331,12 @@ class Loop:
 
     def _on_cancel(self, body: bytes, sender: int, corr: int) -> None:
         for worker in self.workers:
-            if worker.suspended and (worker.caller, worker.call) == (sender, corr) and worker.task is not None and not worker.given_up:
+            if (
+                worker.suspended
+                and (worker.caller, worker.call) == (sender, corr)
+                and worker.task is not None
+                and not worker.given_up
+            ):
                 worker.given_up = True
                 worker.task.cancel()
 
@@ -347,7 +364,9 @@ class Loop:
         self.local.append((method, args, {}))
         self._wake()
 
-    def later(self, seconds: float, every: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
+    def later(
+        self, seconds: float, every: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Timer:
         if seconds < 0 or (every and seconds == 0):
             raise ValueError(f"a timer's seconds must be {'positive' if every else 'at least 0'}, not {seconds!r}")
         loop = asyncio.get_running_loop() if threading.get_ident() == self.endpoint.thread else None
@@ -368,7 +387,9 @@ class Loop:
                 waiting = True
                 self.post(run)
             if every:
-                due += seconds * max(1, math.ceil((loop.time() - due) / seconds))  # what was missed meanwhile is left out
+                due += seconds * max(
+                    1, math.ceil((loop.time() - due) / seconds)
+                )  # what was missed meanwhile is left out
                 timer._cancel = loop.call_at(due, tick).cancel
 
         timer._cancel = loop.call_at(due, tick).cancel

@@ -1,8 +1,9 @@
 """The fixed header of every record that crosses a ring: its kind and its flags.
 
-Rule: whoever forwards or reports a record (the guardian) needs this file and never the record's body. Bodies are msgpack or pickle
-(`codec.py`), except those that say otherwise below. A record's other header fields: sender (endpoint id of the process that sent it),
-corr (correlation of an ask, 0 for a tell) and deadline (CLOCK_MONOTONIC nanoseconds, 0 for none).
+Rule: whoever forwards or reports a record (the guardian) needs this file and never the record's body. Bodies are
+msgpack or pickle (`codec.py`), except those that say otherwise below. A record's other header fields: sender (endpoint
+id of the process that sent it), corr (correlation of an ask, 0 for a tell) and deadline (CLOCK_MONOTONIC nanoseconds, 0
+for none).
 """
 
 from __future__ import annotations

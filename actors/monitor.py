@@ -1,7 +1,7 @@
 """Monitors: being told, exactly once, that an actor has ended.
 
-Rule: the guardian keeps the list and says `DOWN`; here is only who wants to hear it. The word about an actor that has ended already comes
-just like any other, so a monitor can never miss.
+Rule: the guardian keeps the list and says `DOWN`; here is only who wants to hear it. The word about an actor that has
+ended already comes just like any other, so a monitor can never miss.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def _down(client: Client, body: bytes) -> None:
     monitor = monitors.get(said["monitor"]) if said["restarting"] else monitors.pop(said["monitor"], None)
     if monitor is None:
         return
-    down = Down(ActorRef(client.system, said["name"], said["uid"]), ExitReason.from_wire(said["reason"]), said["restarting"])
+    down = Down(
+        ActorRef(client.system, said["name"], said["uid"]), ExitReason.from_wire(said["reason"]), said["restarting"]
+    )
     try:
         monitor._callback(down)
     except Exception:

@@ -1,11 +1,14 @@
 """One actor's process, from its birth to its exit.
 
-Design: the zygote forks, the child calls `await_birth` and never returns. Its first acts make it mortal: it waits until the guardian is its parent (a
-double fork's middle process may still live), arms PDEATHSIG and looks at its parent again, since a guardian that died in between sends no signal. Then it
-rehearses what every actor does (a fork's first touch of each page is a copy: 3 of the 4 ms of a birth) and waits for its birth message, which has often
-been sent already. With it, it claims its attempt in the mailbox's header by compare-and-swap, says `hello`, builds the instance, says `ready`.
+Design: the zygote forks, the child calls `await_birth` and never returns. Its first acts make it mortal: it waits until
+the guardian is its parent (a double fork's middle process may still live), arms PDEATHSIG and looks at its parent
+again, since a guardian that died in between sends no signal. Then it rehearses what every actor does (a fork's first
+touch of each page is a copy: 3 of the 4 ms of a birth) and waits for its birth message, which has often been sent
+already. With it, it claims its attempt in the mailbox's header by compare-and-swap, says `hello`, builds the instance,
+says `ready`.
 
-It always leaves through `exit_now`, after telling the guardian why (`bye`); the exit status that the kernel reports is what counts, the word explains it.
+It always leaves through `exit_now`, after telling the guardian why (`bye`); the exit status that the kernel reports is
+what counts, the word explains it.
 """
 
 from __future__ import annotations
@@ -131,7 +134,9 @@ class _Life:
             return self._crashed(error)
 
     async def _main(self) -> int:
-        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(self.message["nofile"]))  # the program's: the guardian has raised its own
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, tuple(self.message["nofile"])
+        )  # the program's: the guardian has raised its own
         _settle(self.message.get("setting") or {})
         factory, args = unship(self.message["payload"])
         instance = self.loop.blocking(factory, *args)
@@ -143,7 +148,10 @@ class _Life:
         leaving: BaseException | None = None
         try:
             await self.loop.run(instance)
-        except (Exception, asyncio.CancelledError) as error:  # the latter raised by a handler whose failure nobody waits for
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ) as error:  # the latter raised by a handler whose failure nobody waits for
             leaving = error
         reason = _crash_reason(leaving) if leaving else self.loop.reason or ExitReason("normal")
         if hasattr(instance, "on_stop"):
@@ -155,7 +163,9 @@ class _Life:
 
     def _crashed(self, error: BaseException) -> int:
         text = "".join(traceback.format_exception(error))
-        self.client.send("bye", kind="exception", error=_crash_reason(error).error, traceback=text, started=self.started)
+        self.client.send(
+            "bye", kind="exception", error=_crash_reason(error).error, traceback=text, started=self.started
+        )
         return 1
 
 

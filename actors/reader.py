@@ -6,8 +6,8 @@ it collects answers only when somebody asked for a callback and may never look. 
 
 It stops before a fork and starts again after it, in the parent only, so that a program that forks forks with one thread
 less: Python 3.12 warns of more than one, and what a thread has locked at that moment stays locked in the child. It
-can't stop while a callback runs: the fork waits PATIENCE for that, no longer, since the callback may itself wait for the
-forking thread; and not at all if the callback is what forks.
+can't stop while a callback runs: the fork waits PATIENCE for that, no longer, since the callback may itself wait for
+the forking thread; and not at all if the callback is what forks.
 """
 
 from __future__ import annotations
@@ -39,11 +39,18 @@ class ProgramEndpoint(Endpoint):
     def __init__(self, me: int, replies: Ring, bell: int, control: Ring, door: int) -> None:
         super().__init__(me, replies, bell)
         self.door = door
-        self.hearing = Inbox(door, replies, control, None)  # replies as well: an answer comes before the news of its sender's death
+        self.hearing = Inbox(
+            door, replies, control, None
+        )  # replies as well: an answer comes before the news of its sender's death
         self.poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.reader = 0  # the reader thread
-        self.lifeline: tuple[int, Callable[[], object]] = -1, lambda: None  # the socket that hangs up with the guardian, and what then
-        self.due: list[tuple[int, int, Reply[Any]]] = []  # deadlines of replies that nobody but a callback waits for: a heap
+        self.lifeline: tuple[int, Callable[[], object]] = (
+            -1,
+            lambda: None,
+        )  # the socket that hangs up with the guardian, and what then
+        self.due: list[
+            tuple[int, int, Reply[Any]]
+        ] = []  # deadlines of replies that nobody but a callback waits for: a heap
         self.watched = self.closed = False
 
     def watch(self, reply: Reply[Any]) -> None:
@@ -128,7 +135,9 @@ class Reader:
         self.thread.start()
 
     def stop(self) -> None:
-        """Hear what was said to the last and end the thread. In the thread itself (a callback that closes its system) it ends after that."""
+        """Hear what was said to the last and end the thread. In the thread itself (a callback that closes its system)
+        it ends after that.
+        """
         self.stopped = True
         thread = self._dismiss()
         if thread is None:
@@ -197,7 +206,9 @@ class Reader:
                         return
                     self._rung(fd, poll)
             except BaseException:  # a callback's SystemExit must not end the hearing of all others
-                logging.getLogger("actors").exception("a callback in the reader thread of system %r failed", self.client.system)
+                logging.getLogger("actors").exception(
+                    "a callback in the reader thread of system %r failed", self.client.system
+                )
 
     def _rung(self, fd: int, poll: select.poll) -> None:
         endpoint = self.endpoint

@@ -1,9 +1,11 @@
 """References to actors: all that users hold.
 
-Rule: a reference is a value: a name and a uid in a system. It keeps no descriptor and no mapping (its client does), so it is small, immutable, hashable,
-picklable and can be sent in any message. It names an actor, not an incarnation: restarts keep it.
+Rule: a reference is a value: a name and a uid in a system. It keeps no descriptor and no mapping (its client does), so
+it is small, immutable, hashable, picklable and can be sent in any message. It names an actor, not an incarnation:
+restarts keep it.
 
-A method is named by the function itself (`Counter.add`), which is what lets type checkers know arguments and result, or by its name.
+A method is named by the function itself (`Counter.add`), which is what lets type checkers know arguments and result, or
+by its name.
 """
 
 from __future__ import annotations
@@ -81,13 +83,17 @@ class ActorRef(Generic[T_co]):
             if current is not None:
                 object.__setattr__(self, "_client", client := current)
             elif client is None:
-                raise ActorsError(f"{self.address}: this process is not connected to system {self._system!r}; use ActorSystem.attach({self._system!r})")
+                raise ActorsError(
+                    f"{self.address}: this process is not connected to system {self._system!r}; use ActorSystem.attach({self._system!r})"
+                )
         return client
 
     # --- calls
 
     def using(self, *, timeout: float | None = None) -> Self:
-        """The same reference with a deadline (seconds) for its asks, which travels with the call: an expired call is not handled any more."""
+        """The same reference with a deadline (seconds) for its asks, which travels with the call: an expired call is
+        not handled any more.
+        """
         return type(self)(self._system, self.name, self.uid, timeout)
 
     @overload
@@ -95,19 +101,24 @@ class ActorRef(Generic[T_co]):
     @overload
     def tell(self, method: str, /, *args: Any, **kwargs: Any) -> None: ...
     def tell(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
-        """Send a message and return once the mailbox has accepted it; it is handled even if the actor crashes meanwhile.
+        """Send a message and return once the mailbox has accepted it; it is handled even if the actor crashes
+        meanwhile.
 
-        Blocks while the mailbox is full; in a coroutine it raises `MailboxFull` instead (use `tell_async`). Raises `ActorDied` when the
-        actor has ended, `CodecError` when an argument can't be sent.
+        Blocks while the mailbox is full; in a coroutine it raises `MailboxFull` instead (use `tell_async`). Raises
+        `ActorDied` when the actor has ended, `CodecError` when an argument can't be sent.
         """
         body, flags = codec.encode_call(_names.get(method) or message_name(method), args, kwargs)
         client = self._client or self._connected()
-        port = client.ports.get(self.uid)  # the short way: mapped, small, room, nothing to explain; the client knows all others
+        port = client.ports.get(
+            self.uid
+        )  # the short way: mapped, small, room, nothing to explain; the client knows all others
         if port is None or len(body) > SMALL or made or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0:
             client.tell(self.uid, self.name, body, flags)
 
     @overload
-    async def tell_async(self, method: Callable[Concatenate[T_co, P], object], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    async def tell_async(
+        self, method: Callable[Concatenate[T_co, P], object], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None: ...
     @overload
     async def tell_async(self, method: str, /, *args: Any, **kwargs: Any) -> None: ...
     async def tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -116,13 +127,16 @@ class ActorRef(Generic[T_co]):
         await self._connected().tell_async(self.uid, self.name, body, flags)
 
     @overload
-    def ask(self, method: Callable[Concatenate[T_co, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Reply[R]: ...
+    def ask(
+        self, method: Callable[Concatenate[T_co, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Reply[R]: ...
     @overload
     def ask(self, method: Callable[Concatenate[T_co, P], R], /, *args: P.args, **kwargs: P.kwargs) -> Reply[R]: ...
     @overload
     def ask(self, method: str, /, *args: Any, **kwargs: Any) -> Reply[Any]: ...
     def ask(self, method: Any, /, *args: Any, **kwargs: Any) -> Reply[Any]:
-        """Send a call; its `Reply` is awaited, or blocks in `.result(timeout)`. It always ends, at the latest when the actor does.
+        """Send a call; its `Reply` is awaited, or blocks in `.result(timeout)`. It always ends, at the latest when the
+        actor does.
 
         Raises `CodecError` here when an argument can't be sent; everything else comes out of the reply.
         """
@@ -139,7 +153,9 @@ class ActorRef(Generic[T_co]):
     # --- life
 
     def stop(self) -> None:
-        """Close the mailbox, let it handle what was accepted within its `shutdown` time, run `on_stop`, and end. Never restarts. Does not wait."""
+        """Close the mailbox, let it handle what was accepted within its `shutdown` time, run `on_stop`, and end. Never
+        restarts. Does not wait.
+        """
         self._command("stop")
 
     def kill(self) -> None:
@@ -147,7 +163,9 @@ class ActorRef(Generic[T_co]):
         self._command("kill")
 
     def restart(self) -> None:
-        """Replace the process by hand, as if it had been asked to stop and start again; queued mail stays. Not counted as a crash."""
+        """Replace the process by hand, as if it had been asked to stop and start again; queued mail stays. Not counted
+        as a crash.
+        """
         self._command("restart")
 
     def resume(self) -> None:
@@ -158,7 +176,9 @@ class ActorRef(Generic[T_co]):
         self._connected().send(op, uid=self.uid)
 
     def wait(self, timeout: float | None = None) -> ExitReason:
-        """Block until it has ended for good (or FAILED): why. TimeoutError (`AskTimeout`): not within `timeout` seconds."""
+        """Block until it has ended for good (or FAILED): why. TimeoutError (`AskTimeout`): not within `timeout`
+        seconds.
+        """
         reply = self._connected().request("wait", uid=self.uid)
         try:
             return ExitReason.from_wire(reply.result(timeout))
@@ -220,7 +240,9 @@ def message_name(method: Any) -> str:
     if not isinstance(name, str) or not (isinstance(method, str) or callable(method)):
         raise TypeError(f"{method!r} is no method: use tell(Class.method, …) or tell('method', …)")
     if name.startswith("_") or name in RESERVED:
-        raise AttributeError(f"{name!r} is {'private' if name.startswith('_') else 'one of Actor itself'} and can't be called from outside")
+        raise AttributeError(
+            f"{name!r} is {'private' if name.startswith('_') else 'one of Actor itself'} and can't be called from outside"
+        )
     if not name.isidentifier():
         raise AttributeError(f"{name!r} is no method name")
     if len(_names) > 10_000:  # names made at run time must not grow without end

@@ -1,9 +1,11 @@
 """The answer to an ask, now or later: `Reply`.
 
-Rule: a reply ends exactly once, and the first outcome stays: the callee's value or exception, the guardian's word that the callee died, a
-deadline, a cancellation. Its C part (`ReplyBase`) is filled by whoever collects; the outcome is decoded in the frame of whoever looks.
+Rule: a reply ends exactly once, and the first outcome stays: the callee's value or exception, the guardian's word that
+the callee died, a deadline, a cancellation. Its C part (`ReplyBase`) is filled by whoever collects; the outcome is
+decoded in the frame of whoever looks.
 
-Methods have the meaning that they have in `concurrent.futures.Future`; awaiting one has the meaning that it has for `asyncio.Future`.
+Methods have the meaning that they have in `concurrent.futures.Future`; awaiting one has the meaning that it has for
+`asyncio.Future`.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ _MISSING: Any = object()
 class Reply(ReplyBase, Generic[R_co]):
     """The pending answer of `ask`. Awaitable; `result()` blocks.
 
-    Raises (from `result`, `await`): the exception that the handler raised, in its own type; `ActorDied` when the callee died before it
-    answered; `AskTimeout` when the time is over; `concurrent.futures.CancelledError` (awaited: `asyncio.CancelledError`) after `cancel`.
+    Raises (from `result`, `await`): the exception that the handler raised, in its own type; `ActorDied` when the callee
+    died before it answered; `AskTimeout` when the time is over; `concurrent.futures.CancelledError` (awaited:
+    `asyncio.CancelledError`) after `cancel`.
     """
 
     __slots__ = ("__weakref__", "client", "corr", "deadline", "got", "label", "position", "uid")
@@ -80,7 +83,8 @@ class Reply(ReplyBase, Generic[R_co]):
     def result(self, timeout: float | None = None) -> R_co:
         """The answer; blocks up to `timeout` seconds (None: while the callee lives).
 
-        RuntimeError: called in a coroutine while pending (await it instead). AskTimeout: not in time; the reply stays pending.
+        RuntimeError: called in a coroutine while pending (await it instead). AskTimeout: not in time; the reply stays
+        pending.
         """
         if self.kind < 0:
             self._block(timeout)
@@ -89,7 +93,9 @@ class Reply(ReplyBase, Generic[R_co]):
         return self._value()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """The exception that `result` would raise, None when it would return. Raises AskTimeout, CancelledError as `result` does."""
+        """The exception that `result` would raise, None when it would return. Raises AskTimeout, CancelledError as
+        `result` does.
+        """
         if self.kind < 0:
             self._block(timeout)
         if self.kind == VALUE:
@@ -128,7 +134,9 @@ class Reply(ReplyBase, Generic[R_co]):
         self._call(fn, None)
 
     def future(self) -> concurrent.futures.Future[R_co]:
-        """A real `concurrent.futures.Future` with the same outcome, for `wait` and `as_completed`. Cancelling it cancels the call."""
+        """A real `concurrent.futures.Future` with the same outcome, for `wait` and `as_completed`. Cancelling it
+        cancels the call.
+        """
         future: concurrent.futures.Future[R_co] = concurrent.futures.Future()
 
         def settle(_: object) -> None:
@@ -152,7 +160,9 @@ class Reply(ReplyBase, Generic[R_co]):
     # --- inside
 
     def run_callbacks(self) -> None:
-        """Run what waits for the end. Anyone may call it; each callback runs once, ours again if a signal handler raised on the way."""
+        """Run what waits for the end. Anyone may call it; each callback runs once, ours again if a signal handler
+        raised on the way.
+        """
         for entry in self.cbs or ():
             fn, loop, ours = entry
             if fn is None:
@@ -170,7 +180,9 @@ class Reply(ReplyBase, Generic[R_co]):
                     entry[0] = fn
                 raise
 
-    def _call(self, fn: Callable[[Reply[Any]], object], loop: asyncio.AbstractEventLoop | None, ours: bool = False) -> None:
+    def _call(
+        self, fn: Callable[[Reply[Any]], object], loop: asyncio.AbstractEventLoop | None, ours: bool = False
+    ) -> None:
         if self.cbs is None:
             self.cbs = []
         self.cbs.append([fn, loop, ours])  # append, then look: the collector sets the kind, then looks
@@ -204,9 +216,13 @@ class Reply(ReplyBase, Generic[R_co]):
 
     def _block(self, timeout: float | None) -> None:
         endpoint = self.client.endpoint
-        if self.uid and not endpoint.may_block():  # the guardian answers by itself: blocking on it is slow, not a deadlock
+        if (
+            self.uid and not endpoint.may_block()
+        ):  # the guardian answers by itself: blocking on it is slow, not a deadlock
             if timeout != 0:  # always, not only when the answer is late: what works by chance fails some day
-                raise RuntimeError(f"{self._what}: result() would block the event loop; in a coroutine, await it: `await ref.ask(...)`")
+                raise RuntimeError(
+                    f"{self._what}: result() would block the event loop; in a coroutine, await it: `await ref.ask(...)`"
+                )
             if not self.done():
                 raise errors.AskTimeout(f"{self._what}: no answer yet")
             return
@@ -305,8 +321,14 @@ class Unwanted(ReplyBase):
 def died(label: str, wire: dict[str, Any]) -> errors.ActorDied:
     """The `ActorDied` that the guardian's word stands for."""
     if wire.get("system"):
-        return errors.SystemDied(f"{label}: system {wire['system']!r} is gone ({wire.get('text', 'its guardian ended')})")
+        return errors.SystemDied(
+            f"{label}: system {wire['system']!r} is gone ({wire.get('text', 'its guardian ended')})"
+        )
     reason = ExitReason.from_wire(wire["reason"]) if wire.get("reason") else None
     restarting = bool(wire.get("restarting"))
-    what = f"its incarnation died ({reason}); the next one answers new calls" if restarting else f"the actor has ended ({reason or 'unknown'})"
+    what = (
+        f"its incarnation died ({reason}); the next one answers new calls"
+        if restarting
+        else f"the actor has ended ({reason or 'unknown'})"
+    )
     return errors.ActorDied(f"{label}: {what}", reason, restarting)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Event:
     """One thing that happened to an actor.
 
-    kind: started, crashed, exited, restarting, restarted, stopped, failed or escalated. reason: why, where there is a why. time: seconds since
-    the epoch. pid: of the process concerned, None when there is none. details: what else is known (`delay` of a restart).
+    kind: started, crashed, exited, restarting, restarted, stopped, failed or escalated. reason: why, where there is a
+    why. time: seconds since the epoch. pid: of the process concerned, None when there is none. details: what else is
+    known (`delay` of a restart).
     """
 
     kind: str
@@ -34,7 +35,8 @@ class Event:
 class DeadLetter:
     """A message that nobody will handle: (method, args, kwargs) as it was sent, to whom, and why not.
 
-    `message` is the text of the problem when it can't be decoded here (its class is not importable, or it was large and is gone).
+    `message` is the text of the problem when it can't be decoded here (its class is not importable, or it was large and
+    is gone).
     """
 
     message: Any

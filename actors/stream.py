@@ -1,7 +1,8 @@
 """An endless iterator of what the guardian reports (events, dead letters), for `for` and `async for`.
 
-Rule: a stream begins when it is made, not when it is first read, so nothing between is missed; it ends when it is closed or the system is. It holds at
-most LONGEST items; a reader that is slower than that loses the oldest, and `lost` counts them.
+Rule: a stream begins when it is made, not when it is first read, so nothing between is missed; it ends when it is
+closed or the system is. It holds at most LONGEST items; a reader that is slower than that loses the oldest, and `lost`
+counts them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from .client import Client
     from .system import ActorSystem
 
-Node = tuple[dict[str, Any], Any, tuple[Any, ...]]  # what the guardian is told, factory (None: a supervisor), its arguments
+Node = tuple[
+    dict[str, Any], Any, tuple[Any, ...]
+]  # what the guardian is told, factory (None: a supervisor), its arguments
 
 
 def flatten(tree: Supervisor | Child[Any]) -> list[Node]:

@@ -1,10 +1,11 @@
 """`ActorSystem`: where a program starts, reaches and stops its actors.
 
-Rule: this class only composes: the guardian (a process of its own) decides and remembers, the client talks to it, references carry the messages. Blocking
-and async methods are the same steps (`_steps`), driven by `.result()` or by `await`.
+Rule: this class only composes: the guardian (a process of its own) decides and remembers, the client talks to it,
+references carry the messages. Blocking and async methods are the same steps (`_steps`), driven by `.result()` or by
+`await`.
 
-Leaving `with` normally handles what was accepted; leaving it by an exception applies the shutdown times; Ctrl-C while it closes goes one step further each
-time: drain, stop, kill.
+Leaving `with` normally handles what was accepted; leaving it by an exception applies the shutdown times; Ctrl-C while
+it closes goes one step further each time: drain, stop, kill.
 """
 
 from __future__ import annotations
@@ -86,8 +87,13 @@ class ActorSystem:
     """
 
     def __init__(
-        self, name: str | None = None, *, ask_timeout: float | None = None, preload: Iterable[str] = (), log_level: str = "info",
-    ) -> None:  # fmt: skip
+        self,
+        name: str | None = None,
+        *,
+        ask_timeout: float | None = None,
+        preload: Iterable[str] = (),
+        log_level: str = "info",
+    ) -> None:
         if log_level not in LEVELS:
             raise SpecError(f"log_level {log_level!r}: use one of {', '.join(LEVELS)}")
         if ask_timeout is not None and not ask_timeout > 0:
@@ -97,12 +103,19 @@ class ActorSystem:
         path = import_path()
         code = [sys.executable, "-I", "-S", "-c", GUARDIAN, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
         with theirs:
-            self._process: subprocess.Popen[bytes] | None = subprocess.Popen(code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+                code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
         fork = os.environ.get("ACTORS_FORK", _FORKS[0])
         config = {
-            "system": self.name, "path": path, "flags": interpreter_flags(), "log_level": log_level, "ask_timeout": ask_timeout,
-            "preload": list(preload), "fork": fork if fork in _FORKS else _FORKS[0],
-        }  # fmt: skip
+            "system": self.name,
+            "path": path,
+            "flags": interpreter_flags(),
+            "log_level": log_level,
+            "ask_timeout": ask_timeout,
+            "preload": list(preload),
+            "fork": fork if fork in _FORKS else _FORKS[0],
+        }
         wire.send(mine, config)
         self._setting: dict[str, Any] | None = {"environ": dict(os.environ), "path": path}
         self._connect(mine, LEVELS[log_level], ask_timeout)
@@ -126,7 +139,9 @@ class ActorSystem:
         os.close(replies)
         os.close(control)
         stale = clients.get(self.name)
-        if stale is not None and stale.gone is not None:  # inherited by fork: references that were inherited find the way again
+        if (
+            stale is not None and stale.gone is not None
+        ):  # inherited by fork: references that were inherited find the way again
             self._client = stale
             stale.rejoin(sock, endpoint)
         else:
@@ -185,18 +200,23 @@ class ActorSystem:
     ) -> ActorRef[A]:
         """Start an actor in a process of its own and return its reference once `on_start` has returned.
 
-        factory: an Actor class, or anything that makes one; it and `args` are sent to the new process (`functools.partial` carries keywords).
-        restart: "permanent", "transient" (after an abnormal exit) or "temporary". A crashed actor is restarted for ever, with `backoff`, unless
-        `max_restarts` within `within` seconds says otherwise; past it, it has FAILED. shutdown: seconds between the request to stop and SIGTERM.
-        on_error: whether an exception in a tell or timer ends the process. redeliver: process deaths after which a message in hand is handled again.
+        factory: an Actor class, or anything that makes one; it and `args` are sent to the new process
+        (`functools.partial` carries keywords). restart: "permanent", "transient" (after an abnormal exit) or
+        "temporary". A crashed actor is restarted for ever, with `backoff`, unless `max_restarts` within `within`
+        seconds says otherwise; past it, it has FAILED. shutdown: seconds between the request to stop and SIGTERM.
+        on_error: whether an exception in a tell or timer ends the process. redeliver: process deaths after which a
+        message in hand is handled again.
 
-        Raises `SpawnError` with the child's traceback when the constructor or `on_start` fails; `CodecError` when factory or args can't be sent.
+        Raises `SpawnError` with the child's traceback when the constructor or `on_start` fails; `CodecError` when
+        factory or args can't be sent.
         """
         policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), start_timeout)
         options = actor_options(on_error, redeliver, mailbox)
         return self._drive(self._spawn_steps(ROOT, factory, args, name, policy, options))
 
-    async def spawn_async(self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]) -> ActorRef[A]:
+    async def spawn_async(
+        self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]
+    ) -> ActorRef[A]:
         """`spawn` for coroutines; same options and errors."""
         steps = self._spawn_steps(ROOT, factory, args, *split_options(options))
         return await self._drive_async(steps)
@@ -204,11 +224,15 @@ class ActorSystem:
     def _spawn_below(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
         return self._drive(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
-    async def _spawn_below_async(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
+    async def _spawn_below_async(
+        self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions
+    ) -> Any:
         return await self._drive_async(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
     def start(self, tree: Supervisor | Child[Any]) -> Supervised:
-        """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are stopped again."""
+        """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are
+        stopped again.
+        """
         return self._drive(self._start_steps(tree))
 
     async def start_async(self, tree: Supervisor | Child[Any]) -> Supervised:
@@ -216,13 +240,26 @@ class ActorSystem:
         return await self._drive_async(self._start_steps(tree))
 
     def _spawn_steps(
-        self, parent: int, factory: Any, args: tuple[Any, ...], name: str | None, policy: Policy, options: dict[str, Any],
-    ) -> Generator[Any, Any, ActorRef[Any]]:  # fmt: skip
+        self,
+        parent: int,
+        factory: Any,
+        args: tuple[Any, ...],
+        name: str | None,
+        policy: Policy,
+        options: dict[str, Any],
+    ) -> Generator[Any, Any, ActorRef[Any]]:
         if not callable(factory):
             raise SpecError(f"the factory must be a class or another callable, not {factory!r}")
         if name is not None:
             check_name(name)
-        node = {"name": name, "base": name_of(factory), "under": -1, "kind": "worker", "policy": policy.to_wire(), "options": options}
+        node = {
+            "name": name,
+            "base": name_of(factory),
+            "under": -1,
+            "kind": "worker",
+            "policy": policy.to_wire(),
+            "options": options,
+        }
         answer = yield from self._request_steps(parent, [(node, factory, args)])
         return ActorRef(self.name, answer["name"], answer["uid"])
 
@@ -233,7 +270,9 @@ class ActorSystem:
         answer = yield from self._request_steps(parent, nodes)
         return Supervised(self._client, answer["name"], answer["uid"], self)
 
-    def _request_steps(self, parent: int, nodes: list[tuple[dict[str, Any], Any, tuple[Any, ...]]]) -> Generator[Any, Any, dict[str, Any]]:
+    def _request_steps(
+        self, parent: int, nodes: list[tuple[dict[str, Any], Any, tuple[Any, ...]]]
+    ) -> Generator[Any, Any, dict[str, Any]]:
         while True:
             sent = [node if factory is None else self._shipped(node, factory, args) for node, factory, args in nodes]
             try:
@@ -242,20 +281,30 @@ class ActorSystem:
             except ModuleUnavailable as error:
                 module = str(error)
                 if not send_by_value(module):
-                    raise SpawnError(f"actor processes can't import module {module!r}; is it installed, or on sys.path?") from None
+                    raise SpawnError(
+                        f"actor processes can't import module {module!r}; is it installed, or on sys.path?"
+                    ) from None
 
     def _shipped(self, node: dict[str, Any], factory: Any, args: tuple[Any, ...]) -> dict[str, Any]:
         shipment = ship(factory, args)
         return {**node, "payload": shipment.payload, "modules": list(shipment.modules), "setting": self._surroundings()}
 
     def _surroundings(self) -> dict[str, Any]:
-        """How this process differs from what actor processes start with: the program that began the system, as it was then."""
+        """How this process differs from what actor processes start with: the program that began the system, as it was
+        then.
+        """
         was, now, path = self._setting, dict(os.environ), import_path()
         if was is None:
             return {"cwd": working_directory(), "environ": now, "whole": True, "path": path}
-        changed: dict[str, str | None] = {name: value for name, value in now.items() if was["environ"].get(name) != value}
+        changed: dict[str, str | None] = {
+            name: value for name, value in now.items() if was["environ"].get(name) != value
+        }
         changed.update({name: None for name in was["environ"] if name not in now})
-        return {"cwd": working_directory(), "environ": changed, "path": [entry for entry in path if entry not in was["path"]]}
+        return {
+            "cwd": working_directory(),
+            "environ": changed,
+            "path": [entry for entry in path if entry not in was["path"]],
+        }
 
     # --- finding
 
@@ -264,7 +313,9 @@ class ActorSystem:
     @overload
     def lookup(self, name: str, /) -> ActorRef[Any]: ...
     def lookup(self, name: str, cls: Any = None, /) -> ActorRef[Any]:
-        """The reference of a running actor by name or address; `cls` gives it its type. ActorNotFound, naming those that run."""
+        """The reference of a running actor by name or address; `cls` gives it its type. ActorNotFound, naming those
+        that run.
+        """
         return self._drive(self._lookup_steps(name))
 
     async def lookup_async(self, name: str, cls: Callable[..., A] | None = None, /) -> ActorRef[A]:
@@ -279,13 +330,17 @@ class ActorSystem:
         return ActorRef(self.name, answer["name"], answer["uid"])
 
     def tree(self) -> dict[str, Any]:
-        """The supervision tree as data: {system, pid, children: [{name, address, uid, kind, pid, status, incarnation, restarts, mailbox, …}]}."""
+        """The supervision tree as data: {system, pid, children: [{name, address, uid, kind, pid, status, incarnation,
+        restarts, mailbox, …}]}.
+        """
         return self._drive(_one(self._client.request("tree")))
 
     # --- hearing
 
     def events(self) -> Stream[Event]:
-        """Everything that happens to actors from now on (started, crashed, restarted, stopped, failed, escalated), for `for` and `async for`."""
+        """Everything that happens to actors from now on (started, crashed, restarted, stopped, failed, escalated), for
+        `for` and `async for`.
+        """
         return self._stream("events", Kind.EVENT, event_from_wire)
 
     def dead_letters(self) -> Stream[DeadLetter]:
@@ -319,8 +374,8 @@ class ActorSystem:
     def close(self, how: How = "drain") -> None:
         """Stop every actor in reverse order and end the system. Calling it again is harmless.
 
-        how: "drain" handles all that was accepted, however long that takes; "stop" applies the shutdown times; "kill" does not ask. Ctrl-C meanwhile
-        goes on with the next of these, and is raised when all is done.
+        how: "drain" handles all that was accepted, however long that takes; "stop" applies the shutdown times; "kill"
+        does not ask. Ctrl-C meanwhile goes on with the next of these, and is raised when all is done.
         """
         if self._pid != os.getpid():  # a forked child leaves the program's system alone
             return
@@ -358,7 +413,9 @@ class ActorSystem:
             endpoint.close()
 
     async def aclose(self, how: How = "drain") -> None:
-        """`close` for coroutines. Cancelling it (Ctrl-C under asyncio.run) meanwhile goes on with the next of these, and is raised when all is done."""
+        """`close` for coroutines. Cancelling it (Ctrl-C under asyncio.run) meanwhile goes on with the next of these,
+        and is raised when all is done.
+        """
         cancelled: asyncio.CancelledError | None = None
         if self._reader is not None and self._pid == os.getpid() and self._process is not None:
             while self._process.poll() is None:
@@ -374,13 +431,17 @@ class ActorSystem:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close("drain" if kind is None else "stop")
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         await self.aclose("drain" if kind is None else "stop")
 
     # --- driving
@@ -446,7 +507,9 @@ def split_options(options: SpawnOptions) -> tuple[str | None, Policy, dict[str, 
     """(name, policy, actor options) of spawn's keywords. TypeError for unknown ones."""
     unknown = [key for key in options if key not in SpawnOptions.__annotations__]
     if unknown:
-        raise TypeError(f"spawn() got an unexpected keyword argument {unknown[0]!r}: keywords are options; functools.partial gives some to the factory")
+        raise TypeError(
+            f"spawn() got an unexpected keyword argument {unknown[0]!r}: keywords are options; functools.partial gives some to the factory"
+        )
     values: dict[str, Any] = {"restart": "transient", **options}
     values["backoff"] = values.get("backoff") or Backoff()
     name = values.pop("name", None)

@@ -1,8 +1,9 @@
 """The guardian's conversation: msgpack maps over SOCK_SEQPACKET unix sockets, with descriptors beside them.
 
-Rule: one packet, one message, whole or not at all. A message too large for a packet (they end near 200 kB) travels in a memfd whose
-descriptor comes last. Both ends survive the other's death: end of file and ECONNRESET (unread requests of a killed peer) both read as
-`None`. Rejected: a stream with length prefixes (partial reads to keep), JSON (no bytes), pickle (the guardian runs nobody's code).
+Rule: one packet, one message, whole or not at all. A message too large for a packet (they end near 200 kB) travels in a
+memfd whose descriptor comes last. Both ends survive the other's death: end of file and ECONNRESET (unread requests of a
+killed peer) both read as `None`. Rejected: a stream with length prefixes (partial reads to keep), JSON (no bytes),
+pickle (the guardian runs nobody's code).
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def fetch(fd: int) -> bytes:
 
 
 def send(sock: socket.socket, message: Message, fds: Iterable[int] = (), flags: int = 0) -> None:
-    """Send one message. BrokenPipeError or ConnectionResetError: the peer is gone; BlockingIOError: no room (non-blocking)."""
+    """Send one message. BrokenPipeError or ConnectionResetError: the peer is gone; BlockingIOError: no room
+    (non-blocking).
+    """
     body, big = pack(message)
     try:
         send_packet(sock, body, [*fds] if big < 0 else [*fds, big], flags)

@@ -1,15 +1,17 @@
 """The zygote: a process that has imported everything once and forks actors on demand.
 
-Rule: single-threaded, does nothing but fork. It takes requests from the guardian one by one; its death disturbs no actor and loses no spawn (the
-guardian starts another and sends again what was not born).
+Rule: single-threaded, does nothing but fork. It takes requests from the guardian one by one; its death disturbs no
+actor and loses no spawn (the guardian starts another and sends again what was not born).
 
-Imports of user modules happen in a candidate: a fork that imports, and takes the zygote's place when that went well, so an import that fails, hangs or
-crashes harms nobody. After its imports each candidate makes one throw-away fork: libraries that hold threads (OpenBLAS in NumPy) let go of them in their
-at-fork handlers, which `sibling` does not run. A module that has threads even then is no zygote's: the candidate names it and leaves, and actors
-that need it are started from scratch (ignition.py).
+Imports of user modules happen in a candidate: a fork that imports, and takes the zygote's place when that went well, so
+an import that fails, hangs or crashes harms nobody. After its imports each candidate makes one throw-away fork:
+libraries that hold threads (OpenBLAS in NumPy) let go of them in their at-fork handlers, which `sibling` does not run.
+A module that has threads even then is no zygote's: the candidate names it and leaves, and actors that need it are
+started from scratch (ignition.py).
 
-Two ways to fork, one contract (`FORKS`): `sibling` (clone3 with CLONE_PARENT: the guardian is the parent at once) and `double` (fork twice, the
-guardian adopts the orphan; no glibc internals, 1-3 ms slower). `ACTORS_FORK=double` chooses the second.
+Two ways to fork, one contract (`FORKS`): `sibling` (clone3 with CLONE_PARENT: the guardian is the parent at once) and
+`double` (fork twice, the guardian adopts the orphan; no glibc internals, 1-3 ms slower). `ACTORS_FORK=double` chooses
+the second.
 
 Run as: python -c "from actors.zygote import main; main(fd, guardian_pid, system)".
 """
@@ -65,7 +67,9 @@ def main(fd: int, guardian: int, system: str, how: str = "sibling") -> NoReturn:
 
 
 def _serve(sock: socket.socket, guardian: int, system: str, how: str, modules: list[str]) -> NoReturn:
-    """Say what this zygote can do, then fork on request: a newborn (which waits for its birth message), or a candidate for this place."""
+    """Say what this zygote can do, then fork on request: a newborn (which waits for its birth message), or a candidate
+    for this place.
+    """
     gc.collect()
     gc.freeze()
     wire.send(sock, {"op": "zygote", "pid": os.getpid(), "modules": modules})

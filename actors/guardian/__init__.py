@@ -1,4 +1,5 @@
-"""The guardian: a small process of its own that owns the tree, the names and the mailboxes' descriptors, and runs nobody's code.
+"""The guardian: a small process of its own that owns the tree, the names and the mailboxes' descriptors, and runs
+nobody's code.
 
     main       entry, the warden, the event loop, what happens at a death
     registry   actors by uid and by name; what is remembered of the dead
@@ -8,6 +9,6 @@
     desk       what connected processes ask for
     watch      monitors, waits, links, events
 
-Rule: it reads fixed headers and never a message's body, imports nothing of the user's, never blocks and never takes a senders' lock. The
-supervision tree decides (`actors.supervision.tree`, pure); this package carries out.
+Rule: it reads fixed headers and never a message's body, imports nothing of the user's, never blocks and never takes a
+senders' lock. The supervision tree decides (`actors.supervision.tree`, pure); this package carries out.
 """

@@ -1,7 +1,8 @@
 """Deaths: what the kernel reports, why it was, and what follows at once.
 
-Rule: the exit status decides, the process's last words explain. The order at an exit: peek (WNOWAIT), end the process group while its number is still taken,
-read what the process had said, reap, let the tree decide, settle what was in hand, ring the bells that may be owed, carry out the decision.
+Rule: the exit status decides, the process's last words explain. The order at an exit: peek (WNOWAIT), end the process
+group while its number is still taken, read what the process had said, reap, let the tree decide, settle what was in
+hand, ring the bells that may be owed, carry out the decision.
 
 Rejected: pidfds for the actors (parent and sole reaper: no number can be used twice before the reap).
 """
@@ -89,7 +90,10 @@ class Deaths:
         if record.bye and not record.bye.get("started", True):
             self.guardian.hands.perform(self.guardian.tree.start_failed(record.uid, reason, now))
         decided = self.guardian.tree.exited(record.uid, reason, now)
-        final = any(isinstance(action, act.Ended | act.Failed | act.StartFailed) and action.uid == record.uid for action in decided)
+        final = any(
+            isinstance(action, act.Ended | act.Failed | act.StartFailed) and action.uid == record.uid
+            for action in decided
+        )
         record.last_reason = said
         self.drop_incarnation(record)
         if record.mail is not None:
@@ -97,7 +101,9 @@ class Deaths:
         crashed = reason.abnormal and not meant
         if crashed and self.guardian.hands.spawner_above(record) is None:
             details = {"exception": record.bye["traceback"]} if record.bye.get("traceback") else {}
-            self.guardian.watch.log("warning", "crashed", actor=self.guardian.watch.address(record.name), reason=str(reason), **details)
+            self.guardian.watch.log(
+                "warning", "crashed", actor=self.guardian.watch.address(record.name), reason=str(reason), **details
+            )
         self.guardian.watch.event("crashed" if crashed else "exited", record, said)
         record.pid = 0
         if not final:
@@ -125,7 +131,9 @@ class Deaths:
 
     def _nudge(self, pid: int, tries: int) -> None:
         """A sender was stopped; if it holds a lock, let it run until it has let go, then stop it again."""
-        rings = [record.mail for record in self.guardian.registry.by_uid.values() if record.mail] + [peer.replies for peer in self.guardian.peers.by_id.values()]
+        rings = [record.mail for record in self.guardian.registry.by_uid.values() if record.mail] + [
+            peer.replies for peer in self.guardian.peers.by_id.values()
+        ]
         if tries and any(ring.owner() == pid for ring in rings):
             os.kill(pid, signal.SIGCONT)
             self.guardian.timers.after(0.0005, lambda: self._stop_again(pid, tries - 1))
@@ -150,7 +158,9 @@ class Deaths:
         if other is None or not other.pid or not reason.abnormal:
             return
         said = reason.to_wire()
-        said["error"] = f"linked to {source.name if source else name}, which {'was ' if reason.kind == 'signal' else ''}{reason}"
+        said["error"] = (
+            f"linked to {source.name if source else name}, which {'was ' if reason.kind == 'signal' else ''}{reason}"
+        )
         other.override = said
         os.kill(other.pid, signal.SIGKILL)
 

@@ -1,7 +1,7 @@
 """What connected processes ask for: one method an operation, `op_…`, found by name.
 
-Rule: every request is checked here and answered exactly once: at once over the socket when it carries a `seq` (exchanges), or through the control lane when it
-carries a `corr` (requests), sometimes later. Nothing here waits.
+Rule: every request is checked here and answered exactly once: at once over the socket when it carries a `seq`
+(exchanges), or through the control lane when it carries a `corr` (requests), sometimes later. Nothing here waits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Desk:
     # --- starting
 
     def op_spawn(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        """nodes: a list, parents first: {name | base, under: index or -1, kind, policy, strategy, payload, modules, options, setting}."""
+        """nodes: a list, parents first: {name | base, under: index or -1, kind, policy, strategy, payload, modules,
+        options, setting}.
+        """
         guardian = self.guardian
         records: list[Record] = []
         parent = m.get("parent", ROOT)
@@ -76,7 +78,9 @@ class Desk:
         check_name(name)
         taken = registry.named(name)
         if taken is not None:
-            raise SpecError(f"the name {name!r} is taken by a running actor (uid {taken.uid}); stop it first or choose another name")
+            raise SpecError(
+                f"the name {name!r} is taken by a running actor (uid {taken.uid}); stop it first or choose another name"
+            )
         record = Record(registry.new_uid(), name, above.uid if above else ROOT, node)
         Policy.from_wire(node["policy"])
         registry.add(record)
@@ -91,7 +95,9 @@ class Desk:
             above = parent if node["under"] < 0 else records[node["under"]].uid
             policy = Policy.from_wire(node["policy"])
             start = single or node["under"] >= 0
-            guardian.hands.perform(tree.add(record.uid, above, record.name, node["kind"], policy, now, node.get("strategy"), start=start))
+            guardian.hands.perform(
+                tree.add(record.uid, above, record.name, node["kind"], policy, now, node.get("strategy"), start=start)
+            )
         if not single:
             guardian.hands.perform(tree.start(records[0].uid, now))
 
@@ -132,7 +138,12 @@ class Desk:
     def op_resume(self, peer: Peer, m: Message, fds: list[int]) -> None:
         uid = m["uid"]
         record = self.guardian.registry.by_uid.get(uid)
-        if record is not None and record.mail is not None and uid in self.guardian.tree and self.guardian.tree.status(uid) == "failed":
+        if (
+            record is not None
+            and record.mail is not None
+            and uid in self.guardian.tree
+            and self.guardian.tree.status(uid) == "failed"
+        ):
             record.mail.reopen()
         self._command(m, "resume")
 
@@ -159,10 +170,15 @@ class Desk:
         if record is None:
             names = ", ".join(sorted(self.guardian.registry.by_name)[:20]) or "none"
             self.guardian.peers.refuse(
-                peer.id, m["corr"], "ActorNotFound", f"no actor {m['name']!r} in system {self.guardian.system!r}; running: {names}"
+                peer.id,
+                m["corr"],
+                "ActorNotFound",
+                f"no actor {m['name']!r} in system {self.guardian.system!r}; running: {names}",
             )
         else:
-            self.guardian.peers.answer(peer.id, m["corr"], {"uid": record.uid, "name": record.name, "kind": record.kind})
+            self.guardian.peers.answer(
+                peer.id, m["corr"], {"uid": record.uid, "name": record.name, "kind": record.kind}
+            )
 
     def op_info(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.by_uid.get(m["uid"])
@@ -173,7 +189,11 @@ class Desk:
 
     def op_tree(self, peer: Peer, m: Message, fds: list[int]) -> None:
         guardian = self.guardian
-        top = [guardian.info(guardian.registry.by_uid[uid]) for uid in guardian.tree.children(m.get("uid", ROOT)) if uid in guardian.registry.by_uid]
+        top = [
+            guardian.info(guardian.registry.by_uid[uid])
+            for uid in guardian.tree.children(m.get("uid", ROOT))
+            if uid in guardian.registry.by_uid
+        ]
         guardian.peers.answer(peer.id, m["corr"], {"system": guardian.system, "pid": os.getpid(), "children": top})
 
     def op_who(self, peer: Peer, m: Message, fds: list[int]) -> None:
@@ -206,7 +226,9 @@ class Desk:
         else:
             guardian.mailroom.users.setdefault(uid, set()).add(peer.id)
             options = record.options.get("mailbox") or {}
-            guardian.peers.send(peer, {**answer, "overflow": options.get("overflow", "block")}, [record.mail_fd, record.door])
+            guardian.peers.send(
+                peer, {**answer, "overflow": options.get("overflow", "block")}, [record.mail_fd, record.door]
+            )
 
     def op_lane(self, peer: Peer, m: Message, fds: list[int]) -> None:
         peers = self.guardian.peers
@@ -257,7 +279,9 @@ class Desk:
         guardian, uid = self.guardian, m["uid"]
         failed = uid in guardian.tree and guardian.tree.status(uid) == "failed"
         record = guardian.registry.by_uid.get(uid)
-        guardian.watch.monitor(peer, record, guardian.registry.ended.get(uid), uid, m["monitor"], m["incarnations"], failed)
+        guardian.watch.monitor(
+            peer, record, guardian.registry.ended.get(uid), uid, m["monitor"], m["incarnations"], failed
+        )
 
     def op_demonitor(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.watch.demonitor(peer, m["monitor"])
@@ -278,13 +302,22 @@ class Desk:
         """A handler raised and the actor goes on (on_error='continue')."""
         record = self._own(peer)
         if record is not None:
-            self.guardian.watch.log("error", "a handler failed; the actor goes on", actor=self.guardian.watch.address(record.name), exception=m["traceback"])
+            self.guardian.watch.log(
+                "error",
+                "a handler failed; the actor goes on",
+                actor=self.guardian.watch.address(record.name),
+                exception=m["traceback"],
+            )
             if m.get("record"):
                 kind, flags, body = m["record"]
-                self.guardian.watch.dead_letter(record, {"kind": "exception", "error": m["error"]}, (kind, flags, peer.id, 0, 0, 0, 0, body))
+                self.guardian.watch.dead_letter(
+                    record, {"kind": "exception", "error": m["error"]}, (kind, flags, peer.id, 0, 0, 0, 0, body)
+                )
 
     def op_dropped(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.by_uid.get(m["uid"])
         if record is not None:
             body, kind, flags = m["record"]
-            self.guardian.watch.dead_letter(record, {"kind": "normal", "error": "its mailbox was full"}, (kind, flags, peer.id, 0, 0, 0, 0, body))
+            self.guardian.watch.dead_letter(
+                record, {"kind": "normal", "error": "its mailbox was full"}, (kind, flags, peer.id, 0, 0, 0, 0, body)
+            )

@@ -1,7 +1,8 @@
 """How the guardian's process begins: warden first, guardian forked from it, before anything heavy is imported.
 
-Run as: python -c "from actors.guardian.entry import main; main(fd, program_pid)". The first message on the socket is the configuration; the
-answer is `welcome` with this program's lanes, or `refused` when a system of that name runs already.
+Run as: python -c "from actors.guardian.entry import main; main(fd, program_pid)". The first message on the socket is
+the configuration; the answer is `welcome` with this program's lanes, or `refused` when a system of that name runs
+already.
 """
 
 from __future__ import annotations

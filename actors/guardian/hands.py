@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .main import Guardian
     from .registry import Record
 
-PATIENCE = 1.0  # seconds that a closed mailbox may stay unquiet (a sender stopped in the middle) before it is swept anyway
+PATIENCE = (
+    1.0  # seconds that a closed mailbox may stay unquiet (a sender stopped in the middle) before it is swept anyway
+)
 
 
 class Hands:
@@ -117,10 +119,17 @@ class Hands:
             self.guardian.mailroom.fail(record, reason)
         self.guardian.watch.actor_ended(record, reason)
         self.guardian.watch.event("failed", record, reason)
-        self.guardian.watch.log("error", "failed: its restarts are used up; resume() starts it again", actor=self.guardian.watch.address(record.name), reason=str(action.reason))
+        self.guardian.watch.log(
+            "error",
+            "failed: its restarts are used up; resume() starts it again",
+            actor=self.guardian.watch.address(record.name),
+            reason=str(action.reason),
+        )
 
     def _do_restarting(self, action: act.Restarting) -> None:
-        self.guardian.watch.event("restarting", self.guardian.registry.by_uid[action.uid], action.reason.to_wire(), delay=action.delay)
+        self.guardian.watch.event(
+            "restarting", self.guardian.registry.by_uid[action.uid], action.reason.to_wire(), delay=action.delay
+        )
 
     def _do_restarted(self, action: act.Restarted) -> None:
         self.guardian.watch.event("restarted", self.guardian.registry.by_uid[action.uid])
@@ -128,7 +137,12 @@ class Hands:
     def _do_escalated(self, action: act.Escalated) -> None:
         record = self.guardian.registry.by_uid[action.uid]
         self.guardian.watch.event("escalated", record, action.reason.to_wire())
-        self.guardian.watch.log("error", "escalated: too many restarts below it", actor=self.guardian.watch.address(record.name), reason=str(action.reason))
+        self.guardian.watch.log(
+            "error",
+            "escalated: too many restarts below it",
+            actor=self.guardian.watch.address(record.name),
+            reason=str(action.reason),
+        )
 
     def _do_allstopped(self, action: act.AllStopped) -> None:
         self.guardian.timers.after(0.0, self.guardian.leave)
@@ -142,7 +156,11 @@ class Hands:
             endpoint, corr = top.spawner  # type: ignore[misc]
             top.spawner = None
             self.guardian.peers.refuse(endpoint, corr, "ModuleUnavailable", module)
-        self.perform(self.guardian.tree.start_failed(record.uid, ExitReason("exception", error=f"{module} can't be imported: {error}"), time.monotonic()))
+        self.perform(
+            self.guardian.tree.start_failed(
+                record.uid, ExitReason("exception", error=f"{module} can't be imported: {error}"), time.monotonic()
+            )
+        )
         self.guardian.deaths.ended(record, ExitReason("exception", error=f"{module} can't be imported"))
 
     def spawner_above(self, record: Record | None) -> Record | None:

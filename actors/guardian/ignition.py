@@ -1,7 +1,7 @@
 """Starting a Python from scratch, for the user's code: a zygote, or a newborn where forking is not safe.
 
-Freshly exec'd, not forked: a fork would inherit the guardian's mappings and descriptors of all mailboxes. Both get the interpreter options
-(-X dev, -W error, -O), the path and the environment of the program.
+Freshly exec'd, not forked: a fork would inherit the guardian's mappings and descriptors of all mailboxes. Both get the
+interpreter options (-X dev, -W error, -O), the path and the environment of the program.
 
 The zygote is the first thing that a guardian starts, before its own imports, since the zygote's take longest.
 """

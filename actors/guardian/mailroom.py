@@ -1,7 +1,8 @@
 """Mailboxes as the guardian sees them: kept over crashes, reported when their reader dies, swept when their actor ends.
 
-Rule: fixed headers only. A record in hand at a death is answered (`ActorDied`) or becomes a dead letter, unless `redeliver` says to hand it out again;
-what waits goes to the next incarnation. At the end, after no sender can publish any more (`quiet`), everything left is answered or reported.
+Rule: fixed headers only. A record in hand at a death is answered (`ActorDied`) or becomes a dead letter, unless
+`redeliver` says to hand it out again; what waits goes to the next incarnation. At the end, after no sender can publish
+any more (`quiet`), everything left is answered or reported.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Mailroom:
             self._settle(record, item, reason, False, 0)
         for endpoint in self.users.pop(record.uid, ()):
             if endpoint in self.peers.by_id:
-                self.peers.tell(self.peers.by_id[endpoint], Kind.ENDED, {"uid": record.uid, "name": record.name, "reason": reason})
+                self.peers.tell(
+                    self.peers.by_id[endpoint], Kind.ENDED, {"uid": record.uid, "name": record.name, "reason": reason}
+                )
         record.mail = None
         os.close(record.mail_fd)
         os.close(record.door)
@@ -67,7 +70,13 @@ class Mailroom:
         if flags & HANDLE:
             self.drop_blob(int.from_bytes(body[:8], "little"))
         if kind == Kind.ASK:
-            answer = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": restarting, "begun": begun}
+            answer = {
+                "uid": record.uid,
+                "name": record.name,
+                "reason": reason,
+                "restarting": restarting,
+                "begun": begun,
+            }
             self.peers.answer(sender, corr, answer, Kind.DIED)
         else:
             self._dead_letter(record, reason, item)

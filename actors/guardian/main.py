@@ -1,8 +1,9 @@
 """The guardian: composition, event loop, connections, and the end.
 
-Design: two processes. The warden is the program's child, in a session of its own (Ctrl-C reaches the program alone) and a subreaper; it forks the guardian before
-anything is imported, then only waits. Should the guardian die, all that it had (actors by PDEATHSIG, and whatever they started) falls to the warden, which
-ends it. The guardian is single-threaded; one epoll holds the sockets, SIGCHLD's wake-up descriptor and a pidfd of the program.
+Design: two processes. The warden is the program's child, in a session of its own (Ctrl-C reaches the program alone) and
+a subreaper; it forks the guardian before anything is imported, then only waits. Should the guardian die, all that it
+had (actors by PDEATHSIG, and whatever they started) falls to the warden, which ends it. The guardian is
+single-threaded; one epoll holds the sockets, SIGCHLD's wake-up descriptor and a pidfd of the program.
 
 Rejected: asyncio (60 ms of start, nothing gained).
 """
@@ -37,8 +38,14 @@ class Guardian:
     """Composition and event loop."""
 
     def __init__(
-        self, sock: socket.socket, program: int, listener: socket.socket, config: dict[str, Any], signals: int, zygote: tuple[socket.socket, int],
-    ) -> None:  # fmt: skip
+        self,
+        sock: socket.socket,
+        program: int,
+        listener: socket.socket,
+        config: dict[str, Any],
+        signals: int,
+        zygote: tuple[socket.socket, int],
+    ) -> None:
         self.system: str = config["system"]
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.epoll = select.epoll()
@@ -109,7 +116,9 @@ class Guardian:
         self._welcome(peer)
 
     def _welcome(self, peer: Peer) -> None:
-        self.peers.send(peer, {"op": "welcome", "endpoint": peer.id, "system": self.system, "pid": os.getpid()}, peer.lanes())
+        self.peers.send(
+            peer, {"op": "welcome", "endpoint": peer.id, "system": self.system, "pid": os.getpid()}, peer.lanes()
+        )
         os.close(peer.control_fd)
         peer.control_fd = -1
 
@@ -179,11 +188,24 @@ class Guardian:
         known = uid in tree
         stats = record.mail.stats() if record.mail is not None else {}
         return {
-            "name": record.name, "address": self.watch.address(record.name), "uid": uid, "kind": record.kind, "pid": record.pid or None,
-            "status": tree.status(uid) if known else "stopped", "incarnation": tree.incarnation(uid) if known else 0,
+            "name": record.name,
+            "address": self.watch.address(record.name),
+            "uid": uid,
+            "kind": record.kind,
+            "pid": record.pid or None,
+            "status": tree.status(uid) if known else "stopped",
+            "incarnation": tree.incarnation(uid) if known else 0,
             "restarts": tree.restarts(uid) if known else 0,
-            "mailbox": {"depth": stats.get("accepted", 0) - stats.get("handled", 0), "bytes": stats.get("tail", 0) - stats.get("head", 0)},
-            "handled": stats.get("handled", 0), "busy_since": stats.get("busy_since") or None, "reason": record.last_reason,
-            "children": [self.info(self.registry.by_uid[child]) for child in (tree.children(uid) if known else ()) if child in self.registry.by_uid],
-        }  # fmt: skip
-
+            "mailbox": {
+                "depth": stats.get("accepted", 0) - stats.get("handled", 0),
+                "bytes": stats.get("tail", 0) - stats.get("head", 0),
+            },
+            "handled": stats.get("handled", 0),
+            "busy_since": stats.get("busy_since") or None,
+            "reason": record.last_reason,
+            "children": [
+                self.info(self.registry.by_uid[child])
+                for child in (tree.children(uid) if known else ())
+                if child in self.registry.by_uid
+            ],
+        }

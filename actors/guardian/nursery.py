@@ -1,14 +1,17 @@
 """Births: one zygote, candidates for its place, and attempts that may fail at any point.
 
-A newborn is forked first and told who it is afterwards, over a socket of its own. So a spare can wait, forked and rehearsed, for the next birth, which then
-takes a fifth of the time; without one, the birth message is sent to a process that is still being forked.
+A newborn is forked first and told who it is afterwards, over a socket of its own. So a spare can wait, forked and
+rehearsed, for the next birth, which then takes a fifth of the time; without one, the birth message is sent to a process
+that is still being forked.
 
-A module that holds threads is not for a zygote (zygote.py): actors that need one are exec'd, and wait for their birth message just the same.
+A module that holds threads is not for a zygote (zygote.py): actors that need one are exec'd, and wait for their birth
+message just the same.
 
-Protocol (proved by killing newborns and zygotes thousands of times): each birth has an attempt number in the mailbox's header, which the newborn claims by
-compare-and-swap before it touches the mailbox. Until its `hello` the only sign of death is the end of file on its socket; afterwards only
-the kernel's word (`waitid`) counts. When the zygote dies, every birth without hello is revoked by compare-and-swap: success means that nobody was born,
-and it is sent to the next zygote; failure means that the newborn lives, and its hello is awaited.
+Protocol (proved by killing newborns and zygotes thousands of times): each birth has an attempt number in the mailbox's
+header, which the newborn claims by compare-and-swap before it touches the mailbox. Until its `hello` the only sign of
+death is the end of file on its socket; afterwards only the kernel's word (`waitid`) counts. When the zygote dies, every
+birth without hello is revoked by compare-and-swap: success means that nobody was born, and it is sent to the next
+zygote; failure means that the newborn lives, and its hello is awaited.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ class Nursery:
         self.wanted: list[str] = list(config.get("preload") or ())  # what a new zygote must have, in this order
         self.preload = frozenset(self.wanted)
         self.refused: dict[str, str] = {}  # module -> why it can't be imported there
-        self.fatal: collections.Counter[str] = collections.Counter()  # module -> candidates that died while they imported it
+        self.fatal: collections.Counter[str] = (
+            collections.Counter()
+        )  # module -> candidates that died while they imported it
         self.threaded: set[str] = set()  # modules that have threads of their own
         self.waiting: list[Record] = []  # births that have not been sent yet
         self.sent: dict[int, Record] = {}  # uid -> births without hello
@@ -234,7 +239,9 @@ class Nursery:
         if missing and self.candidate is None:
             self._start_candidate(missing)
         for record in list(self.waiting):
-            if self.zygote is not None and not any(module in self.wanted and module not in self.loaded for module in record.modules):
+            if self.zygote is not None and not any(
+                module in self.wanted and module not in self.loaded for module in record.modules
+            ):
                 self.waiting.remove(record)
                 self._send(record)
 
@@ -258,10 +265,18 @@ class Nursery:
         guardian.listen(peer)
         self.sent[record.uid] = record
         message = {
-            "system": self.config["system"], "name": record.name, "uid": record.uid, "attempt": record.attempt, "endpoint": peer.id,
-            "payload": record.payload, "setting": record.setting, "on_error": record.options.get("on_error", "crash"),
-            "log_level": self.config["log_level"], "ask_timeout": self.config.get("ask_timeout"), "nofile": self.config["nofile"],
-        }  # fmt: skip
+            "system": self.config["system"],
+            "name": record.name,
+            "uid": record.uid,
+            "attempt": record.attempt,
+            "endpoint": peer.id,
+            "payload": record.payload,
+            "setting": record.setting,
+            "on_error": record.options.get("on_error", "crash"),
+            "log_level": self.config["log_level"],
+            "ask_timeout": self.config.get("ask_timeout"),
+            "nofile": self.config["nofile"],
+        }
         guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes()])
         os.close(peer.control_fd)
         peer.control_fd = -1
@@ -320,7 +335,9 @@ class Nursery:
         self.guardian.deaths.drop_incarnation(record)
         record.births += 1
         if record.births >= TRIES:
-            self.guardian.deaths.ended(record, ExitReason("exception", error=f"its process died {TRIES} times before it could say hello"))
+            self.guardian.deaths.ended(
+                record, ExitReason("exception", error=f"its process died {TRIES} times before it could say hello")
+            )
         else:
             self.waiting.append(record)
             self.pump()
@@ -332,4 +349,6 @@ class Nursery:
         for record in [record for record in self.sent.values() if record.cradle == message["number"]]:
             del self.sent[record.uid]
             self.guardian.deaths.drop_incarnation(record)
-            self.guardian.deaths.ended(record, ExitReason("exception", error=f"no process could be made: {message['error']}"))
+            self.guardian.deaths.ended(
+                record, ExitReason("exception", error=f"no process could be made: {message['error']}")
+            )

@@ -1,7 +1,7 @@
 """The connected processes: programs and actors, each with its socket, its reply lane and its control lane.
 
-Rule: the guardian never blocks on a peer. What does not fit into a control lane or a socket now waits in a queue of the guardian's own and goes
-out later; the order to one peer is kept.
+Rule: the guardian never blocks on a peer. What does not fit into a control lane or a socket now waits in a queue of the
+guardian's own and goes out later; the order to one peer is kept.
 """
 
 from __future__ import annotations
@@ -60,12 +60,16 @@ class Peer:
 class Peers:
     """All of them."""
 
-    def __init__(self, want_write: Callable[[Peer], None], want_flush: Callable[[], None], deposit: Callable[[bytes], int]) -> None:
+    def __init__(
+        self, want_write: Callable[[Peer], None], want_flush: Callable[[], None], deposit: Callable[[bytes], int]
+    ) -> None:
         self.by_id: dict[int, Peer] = {}
         self._ids = itertools.count(GUARDIAN + 1)
         self._want_write, self._want_flush, self._deposit = want_write, want_flush, deposit
         self.on_removed: list[Callable[[int], None]] = []
-        self.actors: dict[int, int] = {}  # endpoint -> uid of the actor that it was, also when it is gone: what it sent may still be in hand
+        self.actors: dict[
+            int, int
+        ] = {}  # endpoint -> uid of the actor that it was, also when it is gone: what it sent may still be in hand
         self.lane_users: dict[int, set[int]] = {}  # endpoint -> endpoints that mapped its reply lane
         self.backlog: set[int] = set()
 

@@ -1,6 +1,7 @@
 """Actors by uid and by name, and what is remembered of those that ended.
 
-Rule: no I/O. A uid is never used twice; a name is free again when its actor has ended. A supervisor has a record, too, without a mailbox.
+Rule: no I/O. A uid is never used twice; a name is free again when its actor has ended. A supervisor has a record, too,
+without a mailbox.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Who is told what: monitors, waits, links, events, dead letters, log lines.
 
-Rule: everybody is told exactly once, also of what happened before they asked. A link ties two incarnations: it ends with either of them.
+Rule: everybody is told exactly once, also of what happened before they asked. A link ties two incarnations: it ends
+with either of them.
 """
 
 from __future__ import annotations
@@ -30,9 +31,22 @@ class Watch:
 
     # --- monitors
 
-    def monitor(self, peer: Peer, record: Record | None, ended: dict[str, Any] | None, uid: int, monitor: int, incarnations: bool, failed: bool) -> None:
+    def monitor(
+        self,
+        peer: Peer,
+        record: Record | None,
+        ended: dict[str, Any] | None,
+        uid: int,
+        monitor: int,
+        incarnations: bool,
+        failed: bool,
+    ) -> None:
         if record is None or failed:
-            known = ended or {"uid": uid, "name": record.name if record else "", "reason": (record.last_reason if record else None) or UNKNOWN}
+            known = ended or {
+                "uid": uid,
+                "name": record.name if record else "",
+                "reason": (record.last_reason if record else None) or UNKNOWN,
+            }
             self._down(peer, monitor, uid, known["name"], known["reason"], False)
         else:
             self.monitors.setdefault(uid, {})[peer.id, monitor] = incarnations
@@ -62,7 +76,9 @@ class Watch:
             waiting.discard((endpoint, corr))
 
     def _down(self, peer: Peer, monitor: int, uid: int, name: str, reason: dict[str, Any], restarting: bool) -> None:
-        self.peers.tell(peer, Kind.DOWN, {"monitor": monitor, "uid": uid, "name": name, "reason": reason, "restarting": restarting})
+        self.peers.tell(
+            peer, Kind.DOWN, {"monitor": monitor, "uid": uid, "name": name, "reason": reason, "restarting": restarting}
+        )
 
     # --- links
 
@@ -101,14 +117,30 @@ class Watch:
 
     def event(self, kind: str, record: Record, reason: dict[str, Any] | None = None, **more: Any) -> None:
         if self.subscribers["events"]:
-            event = {"event": kind, "uid": record.uid, "name": record.name, "pid": record.pid, "reason": reason, "time": time.time(), **more}
+            event = {
+                "event": kind,
+                "uid": record.uid,
+                "name": record.name,
+                "pid": record.pid,
+                "reason": reason,
+                "time": time.time(),
+                **more,
+            }
             self._publish("events", Kind.EVENT, msgpack.packb(event))
 
     def dead_letter(self, record: Record, reason: dict[str, Any], item: RingRecord) -> None:
         kind, flags, body = item[0], item[1], item[7]
-        self.log("warning", "dead letter: a message was not handled", actor=self.address(record.name), size=len(body), reason=str(reason.get("kind")))
+        self.log(
+            "warning",
+            "dead letter: a message was not handled",
+            actor=self.address(record.name),
+            size=len(body),
+            reason=str(reason.get("kind")),
+        )
         if self.subscribers["dead_letters"]:
-            self._publish("dead_letters", Kind.DEAD, msgpack.packb([record.uid, record.name, reason, kind, flags, body]))
+            self._publish(
+                "dead_letters", Kind.DEAD, msgpack.packb([record.uid, record.name, reason, kind, flags, body])
+            )
 
     def _publish(self, what: str, kind: Kind, body: bytes) -> None:
         for endpoint in list(self.subscribers[what]):
