@@ -29,7 +29,7 @@ class Judge:
 
     def ended(self, node: Node, reason: ExitReason) -> None:
         """A worker's process has ended: because it was to, or did it fail?"""
-        if not node.leaving and node.goal is Goal.UP:
+        if not node.leaving:
             self._failed(node, reason, reason.abnormal, node.uid)
         else:
             node.reason = SHUTDOWN if reason.kind == "exit" and reason.code == 0 else reason
@@ -93,7 +93,7 @@ class Judge:
             candidates = [uid for uid, child in parent.children.items() if child.goal is Goal.UP]
             group = [parent.children[uid] for uid in affected(parent.strategy, candidates, node.uid)]
         for each in group:
-            if each is not node and each.policy.restart == "temporary" and each.phase is not Phase.DOWN:
+            if each.policy.restart == "temporary" and each.phase is not Phase.DOWN:
                 each.give_up(SHUTDOWN)
             else:
                 each.take_down()
@@ -105,10 +105,8 @@ class Judge:
         parent = node.above
         if parent.can_escalate:
             self._settler.out.append(Escalated(parent.uid, reason, cause))
-            parent.take_down()
             self._failed(parent, reason, abnormal=True, cause=cause)
         elif not self._abort_start(node, reason, cause):
-            node.times = ()
             if parent.kind == "supervisor":
                 parent.times = ()  # the account is settled with this child; its siblings have all restarts again
             node.fail(reason)

@@ -297,6 +297,33 @@ def test_a_temporary_sibling_that_is_stopped_with_its_group_is_gone(play: Play) 
     assert play.exit("b", NORMAL) == ["ended b", "spawn a"]
 
 
+def test_a_temporary_sibling_that_never_ran_keeps_its_place(play: Play) -> None:
+    """A failure before its first start does not end what has not begun."""
+    play.add(supervisor("top", worker("a"), worker("b"), worker("c", restart="temporary"), strategy="one_for_all"))
+    play.ready("a")
+    assert play.exit("a") == ["restarting a", "ask b"]
+    assert play.exit("b") == ["restarting b", "spawn a"]
+    play.ready("a")
+    assert play.ready("b") == ["ready b", "spawn c"]
+
+
+def test_temporary_children_do_not_come_back_with_their_supervisor(play: Play) -> None:
+    """However it is restarted; those that never ran start now."""
+    inner = supervisor("inner", worker("a"), worker("b", restart="temporary"), max_restarts=0)
+    running(play, supervisor("top", inner))
+    assert play.exit("a") == ["escalated inner", "restarting inner", "restarting a", "ask b"]
+    assert play.exit("b", NORMAL) == ["ended b", "spawn a"]
+    assert play.ready("a") == ["restarted a", "restarted inner"]
+
+
+def test_nobody_starts_below_a_supervisor_that_waits_for_its_turn_to_stop(play: Play) -> None:
+    """It would only be stopped again."""
+    running(play, supervisor("top", supervisor("inner", worker("a")), worker("b"), worker("c"), strategy="one_for_all"))
+    assert play.exit("c") == ["restarting c", "ask b"]
+    assert play.exit("a") == ["restarting a"]
+    assert play.exit("b", NORMAL) == ["restarting b", "spawn a"]
+
+
 def test_a_transient_sibling_that_is_stopped_with_its_group_comes_back(play: Play) -> None:
     """Its normal exit was asked for."""
     running(play, supervisor("top", worker("a"), worker("b", restart="transient"), strategy="one_for_all"))
@@ -357,6 +384,25 @@ def test_at_the_top_the_child_fails_and_its_siblings_are_untouched(play: Play) -
     running(play, three("one_for_all", max_restarts=0))
     assert play.exit("b") == ["failed b"]
     assert [play.status(name) for name in ("top", "a", "b", "c")] == ["running", "running", "failed", "running"]
+
+
+def test_after_a_failure_at_the_top_the_siblings_have_all_restarts_again(play: Play) -> None:
+    """The one that failed has paid for its own."""
+    running(play, supervisor("top", worker("a"), worker("b"), max_restarts=1))
+    play.exit("a")
+    assert play.exit("a") == ["failed a"]
+    assert play.exit("b") == ["restarting b", "spawn b"]
+
+
+def test_an_actors_own_count_is_not_cleared_by_a_failed_child(play: Play) -> None:
+    """The child's account is the child's."""
+    running(play, worker("a", max_restarts=1))
+    play.exit("a")
+    play.ready("a")
+    running(play, worker("b", max_restarts=0), "a")
+    assert play.exit("b") == ["failed b"]
+    play.exit("a")
+    assert play.status("a") == "failed"
 
 
 def test_outside_a_tree_max_restarts_is_the_actors_own(play: Play) -> None:
@@ -621,6 +667,34 @@ def test_who_dies_before_its_turn_to_stop_has_ended_at_once(play: Play) -> None:
     assert play.exit("b", NORMAL) == ["ended b", "ended top"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (ExitReason("exit", code=0), ExitReason("shutdown")),
+        (ExitReason("exit", code=3), ExitReason("exit", code=3)),
+        (NORMAL, NORMAL),
+        (CRASH, CRASH),
+    ],
+)
+def test_after_a_stop_the_reason_is_the_kernels_but_code_zero_is_shutdown(
+    play: Play, reason: ExitReason, told: ExitReason
+) -> None:
+    """A process that leaves with 0 after a stop request was shut down; whatever else happened is told."""
+    running(play, worker("a"))
+    play.do("stop", "a")
+    play.exit("a", reason)
+    assert play.reasons(Ended) == [("a", told)]
+
+
+def test_what_is_stopped_in_backoff_was_shut_down(play: Play) -> None:
+    """Its last crash is over; it would have come back."""
+    running(play, worker("a"))
+    play.exit("a")
+    play.exit("a")
+    play.do("stop", "a")
+    assert play.reasons(Ended) == [("a", ExitReason("shutdown"))]
+
+
 def test_a_stop_in_the_middle_of_a_restart_loop_wins(play: Play) -> None:
     """In backoff it ends at once; while starting it is asked, and its end is not judged."""
     running(play, worker("a"))
@@ -732,6 +806,23 @@ def test_an_actors_child_has_restart_options_of_its_own(play: Play) -> None:
     assert play.exit("b") == ["restarting b", "spawn b"]
     assert play.exit("b") == ["failed b"]
     assert play.status("a") == "running"
+
+
+def test_an_actor_in_a_tree_does_not_escalate_for_its_child(play: Play) -> None:
+    """Nor does it while its own start is waited for: only the child has failed."""
+    play.add(supervisor("top", worker("a")))
+    running(play, worker("b", max_restarts=0), "a")
+    assert play.exit("b") == ["failed b"]
+    assert play.ready("a") == ["ready a", "ready top"]
+    running(play, worker("c", max_restarts=0), "a")
+    assert play.exit("c") == ["failed c"]
+
+
+def test_a_killed_actor_takes_no_more_children(play: Play) -> None:
+    """They could only be killed as well."""
+    running(play, worker("a"))
+    play.do("kill", "a")
+    assert play.add(worker("b"), "a") == ["start failed b", "ended b"]
 
 
 def test_a_supervisor_below_an_actor_does_not_escalate_to_it(play: Play) -> None:
