@@ -14,17 +14,22 @@ from pathlib import Path
 
 from .figures import CASE, CASES, FIGURE, PYTHON, Case
 from .floor import compiler
+from .usage import Elsewhere
 
 TIMEOUT = 120.0
 
 
 @dataclass(slots=True)
 class Results:
-    """What was measured: a number a round for each case (None: it failed in that round), and why others were not."""
+    """What was measured: a number a round for each case (None: it failed in that round), and why others were not.
+
+    elsewhere: cores that other processes used during each measurement; on a machine of few cores it explains bad figures.
+    """
 
     rounds: int
     samples: dict[str, list[float | None]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    elsewhere: list[float] = field(default_factory=list)
 
 
 def select(patterns: Sequence[str] = ()) -> list[Case]:
@@ -52,7 +57,9 @@ def run(cases: Sequence[Case], rounds: int, progress: Callable[[str], None] = la
         for case in cases:
             if case.name not in results.missing:
                 progress(f"round {number} of {rounds}: {case.name}")
+                others = Elsewhere()
                 results.samples.setdefault(case.name, []).append(_measure(case, results))
+                results.elsewhere.append(others.cores())
     for name in [name for name, samples in results.samples.items() if all(sample is None for sample in samples)]:
         del results.samples[name]
     return results

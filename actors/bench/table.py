@@ -88,7 +88,8 @@ def verdicts(results: Results, slack: float = 1.0) -> list[Verdict]:
 
 def render(results: Results) -> str:
     """The whole table and the verdicts."""
-    return "\n".join([machine(), *_figures(results), "", "targets", *(f"  {verdict}" for verdict in verdicts(results))])
+    head = f"{machine()}; meanwhile others used {busy_elsewhere(results):.2f} cores"
+    return "\n".join([head, *_figures(results), "", "targets", *(f"  {verdict}" for verdict in verdicts(results))])
 
 
 def _figures(results: Results) -> Iterator[str]:
@@ -112,6 +113,7 @@ def as_data(results: Results) -> dict[str, object]:
     return {
         "machine": machine(),
         "rounds": results.rounds,
+        "elsewhere": results.elsewhere,
         "samples": results.samples,
         "missing": results.missing,
         "ratios": {name: _ratio(results, CASE[name], FIGURE[CASE[name].figure]) for name in results.samples},
@@ -120,6 +122,11 @@ def as_data(results: Results) -> dict[str, object]:
             for verdict in verdicts(results)
         ],
     }
+
+
+def busy_elsewhere(results: Results) -> float:
+    """Cores that others used, at the median measurement."""
+    return statistics.median(results.elsewhere) if results.elsewhere else 0.0
 
 
 def number(value: float) -> str:

@@ -1,10 +1,12 @@
-"""What processes use, read from /proc: memory with everything shared counted once, and processor time to the
-nanosecond.
+"""What processes use, read from /proc: memory with everything shared counted once, processor time to the nanosecond,
+and what everybody else used meanwhile.
 """
 
 from __future__ import annotations
 
 import os
+import resource
+import time
 from pathlib import Path
 
 from .peers.python import pss
@@ -62,3 +64,26 @@ def processor_time(pids: list[int]) -> float:
 def system_pids() -> list[int]:
     """This program's actor system: everything below this process."""
     return descendants(os.getpid())
+
+
+class Elsewhere:
+    """Cores that processes other than this one's used since this was made: what disturbs a measurement."""
+
+    def __init__(self) -> None:
+        self._begin, self._busy, self._own = time.monotonic(), _busy(), _own()
+
+    def cores(self) -> float:
+        elapsed = time.monotonic() - self._begin
+        return max(0.0, (_busy() - self._busy) - (_own() - self._own)) / elapsed
+
+
+def _busy() -> float:
+    """Seconds that all cores worked or were kept from it by the host."""
+    user, nice, system, _idle, _wait, *interrupts = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    return sum(map(int, [user, nice, system, *interrupts])) / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    """Seconds of this process and all that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
