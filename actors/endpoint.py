@@ -25,6 +25,7 @@ import asyncio
 import itertools
 import os
 import select
+import sys
 import threading
 import time
 import weakref
@@ -72,7 +73,7 @@ class Endpoint:
 
     def may_block(self) -> bool:
         """False in a coroutine or callback of an event loop, where blocking would stop everything else."""
-        return asyncio._get_running_loop() is None
+        return asyncio._get_running_loop() is None or _in_notebook()
 
     def pump(self, spin: float = 0.0, mine: Reply[Any] | None = None, clear: bool = False) -> None:
         """Collect what has come and run the callbacks that it sets off."""
@@ -276,6 +277,12 @@ class LoopEndpoint(Endpoint):
             self.pump(SPIN, reply)
         else:
             self.budget = 32
+
+
+def _in_notebook() -> bool:
+    """The cells of a notebook run inside its kernel's event loop, and block it as they like."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and bool(kernel.IPKernelApp.initialized())
 
 
 class _Eventfd:
