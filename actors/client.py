@@ -92,9 +92,9 @@ class Client:
         """One message to the guardian, no answer."""
         self._send({"op": op, **fields}, ())
 
-    def request(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> Reply[Any]:
-        """Ask the guardian; the answer is plain data."""
-        reply = self._new_reply(0, f"system {self.system!r}: {op}", 0)
+    def request(self, op: str, fds: tuple[int, ...] = (), about: str | None = None, **fields: Any) -> Reply[Any]:
+        """Ask the guardian; the answer is plain data. about: the address concerned, for errors."""
+        reply = self._new_reply(0, about or f"system {self.system!r}: {op}", 0)
         try:
             self._send({"op": op, "corr": reply.corr, **fields}, fds)
         except BaseException:
@@ -161,6 +161,8 @@ class Client:
             )
         deadline = 0 if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
         reply = self._new_reply(uid, (name, method), deadline)
+        if timeout is not None:
+            reply.seconds = timeout
         corr = reply.corr
         try:
             port = self.ports.get(uid) or self.map(uid, name)
@@ -370,7 +372,7 @@ class Client:
 
     def cycle(self, uid: int) -> str:
         """'; deadlock: a waits for b waits for a' when this process and the callee wait for each other, else ''."""
-        if self.endpoint.waiting_for is None or self.gone is not None or uid == 0:
+        if self.uid == 0 or self.gone is not None or uid == 0:
             return ""
         answer, _ = self.exchange("cycle")
         names = answer.get("names") or []

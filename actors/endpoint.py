@@ -57,9 +57,10 @@ class Endpoint:
         self.inbox = Inbox(bell, replies, None, None)
         self.local = threading.local()
         self.loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-        self.waiting_for: Ring | None = (
-            None  # an actor's own mailbox: its header tells others whom this process waits for
-        )
+
+    def blocked(self) -> Ring | None:
+        """The mailbox of the actor that handles nothing while this frame waits; its header tells others for whom."""
+        return None
 
     def watch(self, reply: Reply[Any]) -> None:
         """Somebody wants a callback and may never collect: make sure that somebody does, and that a deadline is kept."""
@@ -199,7 +200,6 @@ class Endpoint:
         self.fire.clear()
         self.news.clear()
         self.loops = weakref.WeakSet()
-        self.waiting_for = None
         os.close(self.bell)
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.inbox = Inbox(self.bell, None, None, None)
@@ -218,7 +218,8 @@ class LoopEndpoint(Endpoint):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.in_sync = False  # true while the loop runs a sync handler: the one place where its thread may block
         self.budget = 32
-        self.waiting_for = mail
+        self.mail = mail
+        self.handler: asyncio.Task[Any] | None = None  # where one message is handled at a time: the task that does
         self.dispatch: Callable[[], object] = lambda: None  # what sees to the news
         self.alerted = False
 
@@ -228,6 +229,11 @@ class LoopEndpoint(Endpoint):
 
     def may_block(self) -> bool:
         return (self.in_sync and threading.get_ident() == self.thread) or super().may_block()
+
+    def blocked(self) -> Ring | None:
+        if threading.get_ident() != self.thread or not (self.in_sync or asyncio.current_task() is self.handler):
+            return None
+        return self.mail
 
     def watch(self, reply: Reply[Any]) -> None:
         if reply.deadline and self.loop is not None:

@@ -31,7 +31,7 @@ import msgpack
 
 from .client import Client
 from .codec import decode_call, encode
-from .context import Timer
+from .context import Timer, current
 from .endpoint import SPIN, LoopEndpoint
 from .errors import ActorsError, CodecError
 from .exits import ExitReason
@@ -102,6 +102,7 @@ class Loop:
         for worker in self.workers:
             worker.task = asyncio.current_task() if count == 1 else asyncio.create_task(self._work(worker, shared=True))
         if count == 1:
+            self.endpoint.handler = asyncio.current_task()
             await self._work(self.workers[0], shared=False)
         else:
             await self._all_workers()
@@ -241,7 +242,8 @@ class Loop:
         try:
             body, flags = encode(value)
         except CodecError as error:
-            self.client.answer(sender, corr, ERROR, *encode_error(error))
+            unsent = CodecError(f"{current().ref.address}: the result: {error}")
+            self.client.answer(sender, corr, ERROR, *encode_error(unsent.with_traceback(error.__traceback__)))
         else:
             self.client.answer(sender, corr, VALUE, body, flags)
 

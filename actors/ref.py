@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from . import codec
 from .address import format_address
 from .client import SMALL, TELL, Client, clients, made
-from .errors import ActorsError, AskTimeout
+from .errors import ActorsError, AskTimeout, CodecError
 from .exits import ExitReason
 
 if TYPE_CHECKING:
@@ -107,11 +107,14 @@ class ActorRef(Generic[T_co]):
         Blocks while the mailbox is full; in a coroutine it raises `MailboxFull` instead (use `tell_async`). Raises
         `ActorDied` when the actor has ended, `CodecError` when an argument can't be sent.
         """
-        body, flags = codec.encode_call(_names.get(method) or message_name(method), args, kwargs)
+        name = _names.get(method) or message_name(method)
+        try:
+            body, flags = codec.encode_call(name, args, kwargs)
+        except CodecError as error:
+            raise self._unsendable(error) from error
         client = self._client or self._connected()
-        port = client.ports.get(
-            self.uid
-        )  # the short way: mapped, small, room, nothing to explain; the client knows all others
+        port = client.ports.get(self.uid)
+        # the short way: mapped, small, room, nothing to explain; the client knows all others
         if port is None or len(body) > SMALL or made or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0:
             client.tell(self.uid, self.name, body, flags)
 
@@ -123,7 +126,10 @@ class ActorRef(Generic[T_co]):
     async def tell_async(self, method: str, /, *args: Any, **kwargs: Any) -> None: ...
     async def tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
         """`tell` that waits for room without blocking the event loop."""
-        body, flags = codec.encode_call(message_name(method), args, kwargs)
+        try:
+            body, flags = codec.encode_call(message_name(method), args, kwargs)
+        except CodecError as error:
+            raise self._unsendable(error) from error
         await self._connected().tell_async(self.uid, self.name, body, flags)
 
     @overload
@@ -141,10 +147,16 @@ class ActorRef(Generic[T_co]):
         Raises `CodecError` here when an argument can't be sent; everything else comes out of the reply.
         """
         name = _names.get(method) or message_name(method)
-        body, flags = codec.encode_call(name, args, kwargs)
+        try:
+            body, flags = codec.encode_call(name, args, kwargs)
+        except CodecError as error:
+            raise self._unsendable(error) from error
         client = self._client or self._connected()
         timeout = self._timeout
         return client.ask(self.uid, self.name, name, body, flags, client.ask_timeout if timeout is None else timeout)
+
+    def _unsendable(self, error: CodecError) -> CodecError:
+        return CodecError(f"{self.address}: {error}")
 
     def proxy(self) -> Any:
         """Attribute style: `proxy.add(5)` is `ask`, `proxy.add.tell(5)` is `tell`."""
@@ -179,7 +191,7 @@ class ActorRef(Generic[T_co]):
         """Block until it has ended for good (or FAILED): why. TimeoutError (`AskTimeout`): not within `timeout`
         seconds.
         """
-        reply = self._connected().request("wait", uid=self.uid)
+        reply = self._connected().request("wait", about=self.address, uid=self.uid)
         try:
             return ExitReason.from_wire(reply.result(timeout))
         except AskTimeout:
@@ -189,11 +201,11 @@ class ActorRef(Generic[T_co]):
 
     async def wait_async(self) -> ExitReason:
         """`wait` for coroutines."""
-        return ExitReason.from_wire(await self._connected().request("wait", uid=self.uid))
+        return ExitReason.from_wire(await self._connected().request("wait", about=self.address, uid=self.uid))
 
     def info(self) -> dict[str, Any]:
-        """What `ActorSystem.tree()` says of this one actor."""
-        info: dict[str, Any] = self._connected().request("info", uid=self.uid).result(10.0)
+        """What `ActorSystem.tree()` says of this one actor. ActorDied: it has ended."""
+        info: dict[str, Any] = self._connected().request("info", about=self.address, uid=self.uid).result()
         return info
 
     def monitor(self, callback: Callable[[Down], object], *, incarnations: bool = False) -> Monitor:

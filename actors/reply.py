@@ -44,7 +44,7 @@ class Reply(ReplyBase, Generic[R_co]):
     `asyncio.CancelledError`) after `cancel`.
     """
 
-    __slots__ = ("__weakref__", "client", "corr", "deadline", "got", "label", "position", "uid")
+    __slots__ = ("__weakref__", "client", "corr", "deadline", "got", "label", "position", "seconds", "uid")
     __hash__ = object.__hash__
 
     client: Client
@@ -53,6 +53,7 @@ class Reply(ReplyBase, Generic[R_co]):
     label: str | tuple[str, str]  # what was asked, for errors: (actor, method), or a sentence
     position: int
     deadline: int  # CLOCK_MONOTONIC ns, 0: none
+    seconds: float  # as the asker gave it, if there is a deadline
     got: Any
 
     def __repr__(self) -> str:
@@ -139,11 +140,19 @@ class Reply(ReplyBase, Generic[R_co]):
         """
         future: concurrent.futures.Future[R_co] = concurrent.futures.Future()
 
+        begun = False
+
         def settle(_: object) -> None:
+            nonlocal begun
             if self.kind == Kind.CANCELLED:
                 future.cancel()
-            if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
-                return
+            if begun:  # a signal handler raised the last time
+                if future.done():
+                    return
+            else:
+                begun = True
+                if not future.set_running_or_notify_cancel():
+                    return
             try:
                 error = self.exception(0)
             except concurrent.futures.CancelledError as cancelled:
@@ -199,7 +208,7 @@ class Reply(ReplyBase, Generic[R_co]):
         timer = None
         if self.deadline:
             timer = loop.call_later(max(0.0, (self.deadline - time.monotonic_ns()) / 1e9), self.expire)
-        mailbox = endpoint.waiting_for
+        mailbox = endpoint.blocked()
         if mailbox is not None:
             mailbox.waiting = self.uid
         self._call(lambda _: None if future.done() else future.set_result(None), loop, True)
@@ -216,9 +225,7 @@ class Reply(ReplyBase, Generic[R_co]):
 
     def _block(self, timeout: float | None) -> None:
         endpoint = self.client.endpoint
-        if (
-            self.uid and not endpoint.may_block()
-        ):  # the guardian answers by itself: blocking on it is slow, not a deadlock
+        if self.uid and not endpoint.may_block():  # the guardian answers by itself: waiting for it is slow, no deadlock
             if timeout != 0:  # always, not only when the answer is late: what works by chance fails some day
                 raise RuntimeError(
                     f"{self._what}: result() would block the event loop; in a coroutine, await it: `await ref.ask(...)`"
@@ -231,27 +238,32 @@ class Reply(ReplyBase, Generic[R_co]):
             left = max(0.0, (self.deadline - time.monotonic_ns()) / 1e9)
             final = seconds is None or left <= seconds
             seconds = left if final else seconds
-        mailbox = endpoint.waiting_for
+        mailbox = endpoint.blocked()
         if mailbox is not None:
             mailbox.waiting = self.uid
         try:
             if endpoint.wait(self, seconds):
                 return
-            cycle = self.client.cycle(self.uid)
+            if final:
+                self.expire()
+            elif self.kind < 0:
+                raise self._late(timeout)
         finally:
             if mailbox is not None:
                 mailbox.waiting = 0
-        if self.kind < 0 and final:
-            self._end(Kind.EXPIRED)
-            self.client.withdraw(self)
-        if self.kind < 0 or self.kind == Kind.EXPIRED:
-            raise errors.AskTimeout(f"{self._what}: no answer within {seconds:g} s{cycle}")
 
     def expire(self) -> None:
         """End it if its deadline has passed."""
         if self.kind < 0 and self.deadline and time.monotonic_ns() >= self.deadline:
+            late = self._late(self.seconds)
             self._end(Kind.EXPIRED)
-            self.client.withdraw(self)
+            if self.kind == Kind.EXPIRED:
+                self.got = late
+                self.client.withdraw(self)
+
+    def _late(self, seconds: float | None) -> errors.AskTimeout:
+        """Says who waits for whom, if that is why."""
+        return errors.AskTimeout(f"{self._what}: no answer within {seconds:g} s{self.client.cycle(self.uid)}")
 
     def _end(self, kind: int) -> None:
         """End it from this side; the answer that may still come fills a stand-in (its slot stays reserved until then)."""
@@ -289,16 +301,19 @@ class Reply(ReplyBase, Generic[R_co]):
         if self.flags & HANDLE:
             body = self.client.fetch_blob(body)
         if kind == Kind.ERROR:
-            return decode_error(body, self.flags)
+            error = decode_error(body, self.flags)
+            if type(error) is errors.RemoteError:
+                error, error.__cause__ = errors.RemoteError(f"{self._what}: {error}"), error.__cause__
+            return error
         if kind == Kind.DIED:
             return died(self._what, msgpack.unpackb(body))
         if kind == Kind.REFUSED:
             name, text = msgpack.unpackb(body)
-            error: BaseException = getattr(errors, name, errors.ActorsError)(text)
-            return error
+            refusal: BaseException = getattr(errors, name, errors.ActorsError)(text)
+            return refusal
         if kind == Kind.CANCELLED:
             return concurrent.futures.CancelledError(f"{self._what}: cancelled")
-        return errors.AskTimeout(f"{self._what}: the deadline passed before it was handled")
+        return self._late(self.seconds)
 
 
 class Unwanted(ReplyBase):

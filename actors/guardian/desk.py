@@ -173,7 +173,7 @@ class Desk:
                 peer.id,
                 m["corr"],
                 "ActorNotFound",
-                f"no actor {m['name']!r} in system {self.guardian.system!r}; running: {names}",
+                f"{self.guardian.watch.address(m['name'])} does not exist; running: {names}",
             )
         else:
             self.guardian.peers.answer(
@@ -183,7 +183,8 @@ class Desk:
     def op_info(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.by_uid.get(m["uid"])
         if record is None:
-            self.guardian.peers.refuse(peer.id, m["corr"], "ActorDied", "it has ended")
+            ended = self.guardian.registry.ended.get(m["uid"], {"uid": m["uid"], "name": "", "reason": None})
+            self.guardian.peers.answer(peer.id, m["corr"], ended, Kind.DIED)
         else:
             self.guardian.peers.answer(peer.id, m["corr"], self.guardian.info(record))
 
