@@ -76,13 +76,15 @@ class Client:
         )  # large calls, until they are handled
         self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
         self.gone: str | None = None  # why this connection is no longer one
+        self.forked = False  # cut off by a fork, and may join again
+        self.at_loss: list[Callable[[], object]] = []  # called when the system is gone
         self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
         clients[system] = self
         definitions.source = _definition
 
     def rejoin(self, sock: socket.socket, endpoint: Endpoint) -> None:
         """A forked child that attaches: the inherited connection becomes a new one, and inherited references with it."""
-        self.sock, self.endpoint, self.me, self.gone = sock, endpoint, endpoint.me, None
+        self.sock, self.endpoint, self.me, self.gone, self.forked = sock, endpoint, endpoint.me, None, False
         self.monitors.clear()
         self.defined.clear()
 
@@ -401,12 +403,16 @@ class Client:
         self.lanes.pop(msgpack.unpackb(body), None)
 
     def lose(self, why: str) -> None:
-        """The connection is over: every open ask ends with `SystemDied`."""
+        """The connection is over: every open ask ends with `SystemDied`, streams and monitors with it."""
         if self.gone is None:
             self.gone = why
         self.ports.clear()
         self.lanes.clear()
         self.endpoint.fail_all(DIED, msgpack.packb({"system": self.system, "text": why}))
+        while self.monitors:
+            self.monitors.popitem()[1].system_gone(why)
+        for call in self.at_loss:
+            call()
 
     def close(self) -> None:
         """Forget the connection without a word."""
@@ -416,7 +422,8 @@ class Client:
         if not clients:
             definitions.source = None
         self.endpoint.detach_all()
-        self.handlers.clear()  # they know the system, which knows this client: the mappings need not wait for a collection
+        self.handlers.clear()  # they know the system, which knows this client: without them, mappings need no collection
+        self.at_loss.clear()
         self.ports.clear()
         self.lanes.clear()
         self.sock.close()
@@ -458,7 +465,8 @@ def _after_fork_in_child() -> None:
             f"this process was forked from a program of system {client.system!r} and is not part of it; "
             f"join it with ActorSystem.attach({client.system!r})"
         )
-        client.gone = f"!{text}"
+        client.gone, client.forked = f"!{text}", True
+        client.at_loss.clear()
         client.endpoint.abandon(int(Kind.REFUSED), msgpack.packb(["ActorsError", text]))
         client.ports.clear()
         client.lanes.clear()

@@ -404,7 +404,7 @@ class Loop:
         return _sender.get()
 
     def down(self, ref: ActorRef[Any], incarnations: bool) -> Monitor:
-        return watch(self.client, ref.uid, lambda down: self.post(self._call_on_down, down), incarnations)
+        return watch(self.client, ref, lambda down: self.post(self._call_on_down, down), incarnations)
 
     def _call_on_down(self, down: Down) -> Any:
         return self.instance.on_down(down.ref, down.reason)

@@ -36,10 +36,10 @@ class Down:
 class Monitor:
     """A standing wish to hear of an actor's end."""
 
-    __slots__ = ("_callback", "_client", "_id")
+    __slots__ = ("_callback", "_client", "_id", "_ref")
 
-    def __init__(self, client: Client, callback: Callable[[Down], object]) -> None:
-        self._client, self._callback, self._id = client, callback, next(_ids)
+    def __init__(self, client: Client, ref: ActorRef[Any], callback: Callable[[Down], object]) -> None:
+        self._client, self._ref, self._callback, self._id = client, ref, callback, next(_ids)
 
     def cancel(self) -> None:
         """Hear nothing more. After it returns no new call begins."""
@@ -47,26 +47,34 @@ class Monitor:
             self._client.send("demonitor", monitor=self._id)
 
 
-def watch(client: Client, uid: int, callback: Callable[[Down], object], incarnations: bool) -> Monitor:
+    def system_gone(self, why: str) -> None:
+        """There is no guardian any more to say what became of the actor; that it ends with the system is certain."""
+        _call(self, Down(self._ref, ExitReason("unreachable", error=f"its system is gone: {why}")))
+
+
+def watch(client: Client, ref: ActorRef[Any], callback: Callable[[Down], object], incarnations: bool) -> Monitor:
     """Ask the guardian to tell this process; its door's owner then calls back."""
-    monitor = Monitor(client, callback)
+    monitor = Monitor(client, ref, callback)
     client.monitors[monitor._id] = monitor
     client.handlers[int(Kind.DOWN)] = lambda body, _sender, _corr: _down(client, body)
-    client.send("monitor", uid=uid, monitor=monitor._id, incarnations=incarnations)
+    try:
+        client.send("monitor", uid=ref.uid, monitor=monitor._id, incarnations=incarnations)
+    except BaseException:
+        client.monitors.pop(monitor._id, None)
+        raise
     return monitor
 
 
 def _down(client: Client, body: bytes) -> None:
-    from .ref import ActorRef
-
     said = msgpack.unpackb(body)
     monitors = client.monitors
     monitor = monitors.get(said["monitor"]) if said["restarting"] else monitors.pop(said["monitor"], None)
     if monitor is None:
         return
-    down = Down(
-        ActorRef(client.system, said["name"], said["uid"]), ExitReason.from_wire(said["reason"]), said["restarting"]
-    )
+    _call(monitor, Down(monitor._ref, ExitReason.from_wire(said["reason"]), said["restarting"]))
+
+
+def _call(monitor: Monitor, down: Down) -> None:
     try:
         monitor._callback(down)
     except Exception:

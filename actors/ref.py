@@ -211,11 +211,13 @@ class ActorRef(Generic[T_co]):
     def monitor(self, callback: Callable[[Down], object], *, incarnations: bool = False) -> Monitor:
         """Call `callback(Down)` exactly once when the actor has ended (also when it already has), in the reader thread.
 
+        When the whole system is gone unexpectedly, `Down.reason` is "unreachable".
+
         `incarnations`: hear every crash too; `Down.restarting` tells them apart. The returned monitor has `.cancel()`.
         """
         from .monitor import watch
 
-        return watch(self._connected(), self.uid, callback, incarnations)
+        return watch(self._connected(), self, callback, incarnations)
 
 
 class Proxy:

@@ -139,9 +139,7 @@ class ActorSystem:
         os.close(replies)
         os.close(control)
         stale = clients.get(self.name)
-        if (
-            stale is not None and stale.gone is not None
-        ):  # inherited by fork: references that were inherited find the way again
+        if stale is not None and stale.forked:  # references that were inherited find the way again
             self._client = stale
             stale.rejoin(sock, endpoint)
         else:
@@ -149,6 +147,7 @@ class ActorSystem:
         self._client.ask_timeout = ask_timeout
         self._client.handlers[int(Kind.LOG)] = lambda body, _sender, _corr: emit(body, self._level)
         self._streams: list[Stream[Any]] = []
+        self._client.at_loss.append(self._close_streams)
         self._reader = Reader(self._client, endpoint)
         self._reader.start()
 
@@ -369,6 +368,10 @@ class ActorSystem:
         if self._client.gone is None and not any(getattr(each, "what", None) == what for each in self._streams):
             self._client.send("subscribe", what=what, on=False)
 
+    def _close_streams(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
+
     # --- leaving
 
     def close(self, how: How = "drain") -> None:
@@ -404,8 +407,7 @@ class ActorSystem:
         if self._process is not None:
             self._process.wait()
         self._reader.stop()
-        for stream in list(self._streams):
-            stream.close()
+        self._client.monitors.clear()  # nothing has ended where this program only leaves
         self._client.lose("it was closed")
         self._client.close()
         endpoint = self._client.endpoint

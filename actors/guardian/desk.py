@@ -15,6 +15,7 @@ from ..errors import SpecError
 from ..message import ROOT, Kind
 from ..supervision.policy import Policy
 from .registry import Record
+from .watch import UNKNOWN
 
 if TYPE_CHECKING:
     from ..wire import Message
@@ -270,7 +271,7 @@ class Desk:
         record = guardian.registry.by_uid.get(uid)
         if record is None:
             ended = guardian.registry.ended.get(uid)
-            guardian.peers.answer(peer.id, m["corr"], ended["reason"] if ended else {"kind": "normal"})
+            guardian.peers.answer(peer.id, m["corr"], ended["reason"] if ended else UNKNOWN)
         elif guardian.tree.status(uid) == "failed":
             guardian.peers.answer(peer.id, m["corr"], record.last_reason)
         else:

@@ -47,11 +47,12 @@ def main(fd: int, program: int) -> NoReturn:
         listener.close()
         os.close(pidfd)
         _ward(child, config["system"])
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # until the guardian can watch the warden, and end what lives
+    above = os.pidfd_open(warden)
     if os.getppid() != warden:
         os._exit(1)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    _guard(sock, pidfd, listener, config)
+    _guard(sock, (pidfd, above), listener, config)
 
 
 def _listen(sock: socket.socket, system: str) -> socket.socket:
@@ -92,6 +93,12 @@ def _ward(guardian: int, system: str) -> NoReturn:
         if done is not None and done.si_pid == guardian:
             status = done.si_status if done.si_code == os.CLD_EXITED else 128 + done.si_status
             break
+    end_children()
+    os._exit(status)
+
+
+def end_children() -> None:
+    """SIGKILL every child of this subreaper, and whatever falls to it when they die, until none is left."""
     me = f"/proc/self/task/{os.getpid()}/children"
     while True:
         with open(me) as file:  # noqa: PTH123 - pathlib is not imported for this
@@ -103,10 +110,10 @@ def _ward(guardian: int, system: str) -> NoReturn:
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED)
         except ChildProcessError:
-            os._exit(status)
+            return
 
 
-def _guard(sock: socket.socket, pidfd: int, listener: socket.socket, config: dict[str, Any]) -> NoReturn:
+def _guard(sock: socket.socket, above: tuple[int, int], listener: socket.socket, config: dict[str, Any]) -> NoReturn:
     zygote = exec_zygote(config)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -120,7 +127,7 @@ def _guard(sock: socket.socket, pidfd: int, listener: socket.socket, config: dic
 
     setproctitle.setproctitle(f"actors: {config['system']} guardian")
     try:
-        guardian.Guardian(sock, pidfd, listener, config, read, zygote).run()
+        guardian.Guardian(sock, above, listener, config, read, zygote).run()
     except BaseException:
         import traceback
 

@@ -2,8 +2,9 @@
 
 Design: two processes. The warden is the program's child, in a session of its own (Ctrl-C reaches the program alone) and
 a subreaper; it forks the guardian before anything is imported, then only waits. Should the guardian die, all that it
-had (actors by PDEATHSIG, and whatever they started) falls to the warden, which ends it. The guardian is
-single-threaded; one epoll holds the sockets, SIGCHLD's wake-up descriptor and a pidfd of the program.
+had (actors by PDEATHSIG, and whatever they started) falls to the warden, which ends it; should the warden die, the
+guardian ends itself and all that it has. The guardian is single-threaded; one epoll holds the sockets, SIGCHLD's
+wake-up descriptor and pidfds of the program and the warden.
 
 Rejected: asyncio (60 ms of start, nothing gained).
 """
@@ -23,8 +24,10 @@ from typing import Any, NoReturn
 
 from .. import wire
 from ..supervision.tree import Tree
+from ..transports._ring import prctl
 from .deaths import Deaths
 from .desk import Desk
+from .entry import PR_SET_PDEATHSIG, end_children
 from .hands import Hands
 from .mailroom import Mailroom
 from .nursery import Nursery
@@ -40,7 +43,7 @@ class Guardian:
     def __init__(
         self,
         sock: socket.socket,
-        program: int,
+        above: tuple[int, int],
         listener: socket.socket,
         config: dict[str, Any],
         signals: int,
@@ -63,7 +66,10 @@ class Guardian:
         self.hands = Hands(self)
         self.flushing = False
         self.on(signals, lambda _: self.deaths.reap(signals))
+        program, warden = above  # pidfds
         self.on(program, lambda _: self.die("the program ended"))
+        self.on(warden, lambda _: self.die("the warden ended"))
+        prctl(PR_SET_PDEATHSIG, 0)  # a death by it would leave what actors have started to nobody
         self.on(listener.fileno(), lambda _: self._accept(listener))
         self.listen(self.owner)
         self.nursery.adopt(*zygote)
@@ -169,9 +175,10 @@ class Guardian:
         self.die(why)
 
     def die(self, why: str) -> NoReturn:
-        """At once: the warden ends whatever is left."""
+        """At once, and everything with it."""
         for pid in list(self.deaths.by_pid):
             os.killpg(pid, signal.SIGKILL) if os.getpgid(pid) == pid else os.kill(pid, signal.SIGKILL)
+        end_children()
         os._exit(0)
 
     def leave(self) -> None:

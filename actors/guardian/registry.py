@@ -1,12 +1,14 @@
 """Actors by uid and by name, and what is remembered of those that ended.
 
-Rule: no I/O. A uid is never used twice; a name is free again when its actor has ended. A supervisor has a record, too,
-without a mailbox.
+Rule: no I/O. A uid is never used twice, not even by a later system of the same name (the numbers of each begin somewhere
+else), so that a reference that has outlived its system reaches nobody. A name is free again when its actor has ended. A
+supervisor has a record, too, without a mailbox.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 from typing import TYPE_CHECKING, Any
 
 from ..message import ROOT
@@ -53,7 +55,7 @@ class Registry:
         self.by_uid: dict[int, Record] = {}
         self.by_name: dict[str, int] = {}
         self.ended: dict[int, dict[str, Any]] = {}  # uid -> {name, reason}
-        self._uids = itertools.count(ROOT + 1)
+        self._uids = itertools.count((int.from_bytes(os.urandom(4), "little") << 20) + ROOT + 1)  # below 2**53, as JSON asks
         self._numbers: dict[str, int] = {}
 
     def new_uid(self) -> int:

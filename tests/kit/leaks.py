@@ -54,6 +54,10 @@ class LeakGuard:
         """What is there now and was not before."""
         return sorted((snapshot() - self.before).elements())
 
+    def processes_left(self) -> list[str]:
+        """Of these, the processes; for a test that still holds references, and with them mappings."""
+        return [each for each in self.left() if each.startswith(("process", "zombie"))]
+
 
 def snapshot() -> Counter[str]:
     """Everything that counts, as sentences."""
