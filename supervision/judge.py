@@ -110,4 +110,6 @@ class Judge:
             if parent.kind == "supervisor":
                 parent.times = ()  # the account is settled with this child; its siblings have all restarts again
             node.fail(reason)
-            self._settler.touch(node)
+            for each in node.walk():
+                if each is node or each.is_over:
+                    self._settler.touch(each)

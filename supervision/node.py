@@ -180,10 +180,13 @@ class Node:
             node.goal, node.leaving = Goal.GONE, node.phase is not Phase.DOWN
 
     def fail(self, reason: ExitReason) -> None:
-        """It and what shares its fate must go down and stay there until resumed."""
+        """It and what shares its fate must go down and stay there until resumed. What is still waited for by whoever asked
+        for its first start is given up instead: that must be answered."""
         self.take_down()
-        for node in self.walk():
-            if node.goal is not Goal.GONE:
+        for node in list(self.walk()):
+            if node.asked:
+                node.give_up(reason)
+            elif node.goal is not Goal.GONE:
                 node.goal, node.reason = Goal.FAILED, reason
 
     def clear_record(self) -> None:

@@ -85,7 +85,9 @@ class Settler:
     def request_stop(self, node: Node) -> None:
         """Ask a worker, with its time limit; a supervisor only has the limit. A worker that is not ready yet keeps its
         start timeout where there is no other limit."""
-        if node.alive and node.limit == 0:
+        if node.kind == "supervisor" and node.limit == 0:
+            self.kill(node)
+        elif node.alive and node.limit == 0:
             self.timers.cancel(node.uid)
             self.out.append(Signal(node.uid, signal.SIGKILL))
         elif node.alive or node.kind == "supervisor":

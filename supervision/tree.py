@@ -18,7 +18,7 @@ from .actions import Action, Ended, Signal, StartFailed
 from .judge import Judge
 from .node import SHUTDOWN, Goal, Kind, Node, Patience, Phase
 from .policy import Policy
-from .settler import Settler
+from .settler import KILL_AFTER_AT_LEAST, Settler
 from .strategy import Strategy
 
 Status = Literal["starting", "running", "stopping", "backoff", "failed", "stopped"]
@@ -97,7 +97,8 @@ class Tree:
         if (node := self._process(uid, now, incarnation)) and node.phase is Phase.STARTING:
             node.verdict = reason
             node.phase = Phase.STOPPING
-            self._settler.timers.set(uid, now + min(node.policy.shutdown, node.policy.start_timeout))
+            until = now + max(KILL_AFTER_AT_LEAST, min(node.policy.shutdown, node.policy.start_timeout))
+            self._settler.timers.set(uid, until)  # it leaves by itself; if not, it is signalled
         return self._settler.settle()
 
     def exited(self, uid: int, reason: ExitReason, now: float, incarnation: int | None = None) -> list[Action]:

@@ -650,6 +650,23 @@ def test_stop_all_of_nothing_is_done_at_once(play: Play) -> None:
     assert play.words(play.tree.stop_all(play.now)) == ["all stopped"]
 
 
+def test_a_process_that_failed_to_start_is_signalled_if_it_does_not_leave(play: Play) -> None:
+    """It has said why and should be gone: not asked, since nobody listens there."""
+    play.add(worker("a", shutdown=5.0))
+    play.tree.start_failed(play.uids["a"], CRASH, play.now)
+    assert play.after(4.9) == []
+    assert play.after(0.1) == ["term a"]
+    assert play.after(0.5) == ["kill a"]
+    assert play.exit("a", ExitReason("signal")) == ["start failed a", "ended a"]
+    assert play.reasons(StartFailed) == [("a", CRASH)]
+
+
+def test_a_supervisor_with_shutdown_zero_is_killed_with_all_below(play: Play) -> None:
+    """At once, not at the next alarm."""
+    running(play, supervisor("top", worker("a"), worker("b"), shutdown=0))
+    assert play.do("stop", "top") == ["kill a", "kill b"]
+
+
 def test_a_supervisor_with_a_shutdown_limit_kills_what_is_left_of_it(play: Play) -> None:
     """Whatever its children's own limits are."""
     running(play, supervisor("top", worker("a"), worker("b"), shutdown=2.0))
@@ -867,6 +884,14 @@ def test_a_child_added_while_its_supervisor_restarts_starts_with_it(play: Play) 
     play.ready("a")
     assert play.ready("b") == ["restarted b", "spawn c"]
     assert play.ready("c") == ["ready c", "restarted inner"]
+
+
+def test_a_start_that_was_asked_for_fails_with_its_supervisor(play: Play) -> None:
+    """Whoever waits for it is answered: it is not kept for a resume, like those that ran before."""
+    running(play, supervisor("top", supervisor("inner", worker("a"), max_restarts=0), max_restarts=1))
+    play.exit("a")
+    assert play.add(worker("b"), "inner") == []
+    assert play.start_failed("a") == ["escalated inner", "start failed b", "ended b", "failed a", "failed inner"]
 
 
 def test_many_children_in_backoff_end_in_one_event(play: Play) -> None:
