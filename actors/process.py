@@ -54,7 +54,7 @@ def await_birth(fd: int, guardian: int, middle: int, system: str) -> None:
         _own_signals()
         setproctitle.setproctitle(f"actors: {system} spare")
         sock = socket.socket(fileno=fd)
-        loop = _rehearse()
+        loop = rehearse()
         message, fds = wire.recv(sock)
         if message is None:  # not needed any more
             os._exit(0)
@@ -78,7 +78,7 @@ def _become_mortal(guardian: int, middle: int) -> None:
     os.setpgid(0, 0)  # its own children share this group, so that they can be ended with it
 
 
-def _rehearse() -> asyncio.AbstractEventLoop:
+def rehearse() -> asyncio.AbstractEventLoop:
     """Do once what every actor will do; its event loop comes of it."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
