@@ -56,7 +56,7 @@ class Guardian:
         self.registry = Registry()
         self.peers = Peers(self._want_write, self._want_flush, lambda body: self.mailroom.deposit(wire.store(body)))
         self.owner = self.peers.add(sock)
-        self.watch = Watch(self.peers, self.system, self.owner.id)
+        self.watch = Watch(self.peers, self.system, self.owner.id, self.timers.after)
         self.mailroom = Mailroom(self.peers, self.watch.dead_letter)
         self.peers.on_removed.append(self.mailroom.reader_gone)
         self.tree = Tree(random.Random())
@@ -182,6 +182,8 @@ class Guardian:
         os._exit(0)
 
     def leave(self) -> None:
+        """Nothing is left to guard: say what is still to be said, then go."""
+        self.watch.log_dead()
         if self.peers.flush():
             self.timers.after(0.003, self.leave)
             return

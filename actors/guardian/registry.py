@@ -55,7 +55,9 @@ class Registry:
         self.by_uid: dict[int, Record] = {}
         self.by_name: dict[str, int] = {}
         self.ended: dict[int, dict[str, Any]] = {}  # uid -> {name, reason}
-        self._uids = itertools.count((int.from_bytes(os.urandom(4), "little") << 20) + ROOT + 1)  # below 2**53, as JSON asks
+        self._uids = itertools.count(
+            (int.from_bytes(os.urandom(4), "little") << 20) + ROOT + 1
+        )  # below 2**53, as JSON asks
         self._numbers: dict[str, int] = {}
 
     def new_uid(self) -> int:

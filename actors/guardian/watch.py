@@ -6,7 +6,9 @@ with either of them.
 
 from __future__ import annotations
 
+import collections
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -22,8 +24,11 @@ UNKNOWN = {"kind": "normal", "error": "it ended so long ago that the reason is f
 class Watch:
     """Lists of the curious."""
 
-    def __init__(self, peers: Peers, node: str, owner: int) -> None:
-        self.peers, self.node, self.owner = peers, node, owner
+    def __init__(
+        self, peers: Peers, node: str, owner: int, later: Callable[[float, Callable[[], object]], None]
+    ) -> None:
+        self.peers, self.node, self.owner, self._later = peers, node, owner, later
+        self.dead: collections.Counter[str] = collections.Counter()  # dead letters by actor, in the present second
         self.monitors: dict[int, dict[tuple[int, int], bool]] = {}  # uid -> (endpoint, monitor) -> incarnations too
         self.waits: dict[int, set[tuple[int, int]]] = {}  # uid -> (endpoint, corr) of those that wait for its end
         self.links: dict[int, set[int]] = {}  # uid -> uids linked to its present incarnation
@@ -130,17 +135,19 @@ class Watch:
 
     def dead_letter(self, record: Record, reason: dict[str, Any], item: RingRecord) -> None:
         kind, flags, body = item[0], item[1], item[7]
-        self.log(
-            "warning",
-            "dead letter: a message was not handled",
-            actor=self.address(record.name),
-            size=len(body),
-            reason=str(reason.get("kind")),
-        )
+        if not self.dead:
+            self._later(1.0, self.log_dead)
+        self.dead[record.name] += 1
         if self.subscribers["dead_letters"]:
             self._publish(
                 "dead_letters", Kind.DEAD, msgpack.packb([record.uid, record.name, reason, kind, flags, body])
             )
+
+    def log_dead(self) -> None:
+        """A line an actor and second, however many messages a death leaves."""
+        for name, count in self.dead.items():
+            self.log("warning", "dead letters: messages were not handled", actor=self.address(name), count=count)
+        self.dead.clear()
 
     def _publish(self, what: str, kind: Kind, body: bytes) -> None:
         for endpoint in list(self.subscribers[what]):
