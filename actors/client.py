@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ASK, TELL = int(Kind.ASK), int(Kind.TELL)
 DIED = int(Kind.DIED)
-SMALL = 65536  # bytes of a body that always goes through the ring
+SHORT = 2048  # bytes of a body that goes through every mailbox, even the smallest
 KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each
 _BLOB = struct.Struct("<Q")
 
@@ -168,7 +168,7 @@ class Client:
         corr = reply.corr
         try:
             port = self.ports.get(uid) or self.map(uid, name)
-            if len(body) > SMALL and len(body) > port.capacity // 4:
+            if len(body) > SHORT and _goes_by_handle(body, port):
                 body, flags = self.deposit(body), flags | HANDLE
                 self.deposits[reply] = body
             position = port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
@@ -190,7 +190,7 @@ class Client:
         if made and len(self.defined) < len(made):
             self.define()
         port = self.ports.get(uid) or self.map(uid, name)
-        if len(body) > SMALL and len(body) > port.capacity // 4:
+        if len(body) > SHORT and _goes_by_handle(body, port):
             self._tell_large(port, uid, name, body, flags, timeout)
         elif port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
             self._push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
@@ -211,7 +211,7 @@ class Client:
         if made and len(self.defined) < len(made):
             self.define()
         port = self.ports.get(uid) or self.map(uid, name)
-        number = self.deposit(body) if len(body) > SMALL and len(body) > port.capacity // 4 else None
+        number = self.deposit(body) if _goes_by_handle(body, port) else None
         message, flags = (body, flags) if number is None else (number, flags | HANDLE)
         pause = 0.0005
         try:
@@ -219,9 +219,8 @@ class Client:
                 if position not in (FULL, STUCK) or self.options.get(uid, {}).get("overflow") in ("raise", "drop"):
                     self._push_slowly(port, uid, name, (message, TELL, flags, self.me, 0, 0), 0.0)
                     return
-                await asyncio.sleep(
-                    pause
-                )  # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
+                # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
+                await asyncio.sleep(pause)
                 pause = min(pause * 2, 0.02)
         except BaseException:
             if number is not None:
@@ -235,10 +234,8 @@ class Client:
         position = CLOSED if port.closed else FULL
         overflow = self.options.get(uid, {}).get("overflow", "block")
         if position == FULL:
-            if overflow == "drop":
+            if overflow == "drop" and record[1] == TELL:
                 self.send("dropped", uid=uid, record=record[:3])
-                if record[1] == ASK:
-                    raise MailboxFull(f"{self.address(name)}: its mailbox is full (overflow='drop')")
                 return NEVER
             if overflow == "block" and self.endpoint.may_block() and not self._own(uid):
                 position = port.push(*record, -1.0 if timeout is None else timeout)
@@ -442,6 +439,11 @@ def _definition(key: str) -> bytes:
 
 def reason_of(wire_reason: dict[str, Any]) -> ExitReason | None:
     return ExitReason.from_wire(wire_reason["reason"]) if wire_reason.get("reason") else None
+
+
+def _goes_by_handle(body: bytes, port: Ring) -> bool:
+    """Is it too large to be copied through this mailbox?"""
+    return len(body) > port.capacity // (4 if len(body) > 1 << 16 else 2)
 
 
 def _take_ring(fds: list[int]) -> Ring:

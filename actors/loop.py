@@ -136,14 +136,16 @@ class Loop:
     async def _work(self, worker: Worker, shared: bool) -> None:
         take, hold, endpoint, local = self.endpoint.main.next, self.endpoint.main.hold, self.endpoint, self.local
         news, begin = endpoint.news, self._begin
-        left = BATCH
+        left, turn = BATCH, True  # timers and mail take turns, so that neither starves
         while not self.leaving:
-            if local:
+            if local and turn:
                 if not shared:
                     endpoint.main.finish()
+                turn = False
                 await self._run_local(worker, local.popleft())
                 continue
-            record = take(0.0 if shared and self._others_busy(worker) else SPIN)
+            turn = True
+            record = take(0.0 if local or (shared and self._others_busy(worker)) else SPIN)
             if record.__class__ is tuple:
                 held = hold() if shared else -1
                 if shared:
@@ -161,6 +163,8 @@ class Loop:
                     left = BATCH
                     await asyncio.sleep(0)
             elif record is None:
+                if local:
+                    continue
                 await (self._drained() if self.draining else self._sleep())
                 left = BATCH
             else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from . import codec
 from .address import format_address
-from .client import SMALL, TELL, Client, clients, made
+from .client import SHORT, TELL, Client, clients, made
 from .errors import ActorsError, AskTimeout, CodecError
 from .exits import ExitReason
 
@@ -115,7 +115,7 @@ class ActorRef(Generic[T_co]):
         client = self._client or self._connected()
         port = client.ports.get(self.uid)
         # the short way: mapped, small, room, nothing to explain; the client knows all others
-        if port is None or len(body) > SMALL or made or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0:
+        if port is None or len(body) > SHORT or made or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0:
             client.tell(self.uid, self.name, body, flags)
 
     @overload

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import check_name, join
 from ..errors import SpecError
-from ..message import ROOT, Kind
+from ..message import HANDLE, ROOT, Kind
 from ..supervision.policy import Policy
 from .registry import Record
 from .watch import UNKNOWN
@@ -320,6 +320,8 @@ class Desk:
         record = self.guardian.registry.by_uid.get(m["uid"])
         if record is not None:
             body, kind, flags = m["record"]
-            self.guardian.watch.dead_letter(
-                record, {"kind": "normal", "error": "its mailbox was full"}, (kind, flags, peer.id, 0, 0, 0, 0, body)
-            )
+            if flags & HANDLE:
+                self.guardian.mailroom.drop_blob(int.from_bytes(body, "little"))
+            reason = {"kind": "exception", "error": "MailboxFull: its mailbox was full (overflow='drop')"}
+            self.guardian.watch.dead_letter(record, reason, (kind, flags, peer.id, 0, 0, 0, 0, body))
+            record.dropped += 1

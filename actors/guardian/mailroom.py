@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
 from typing import Any
 
 from ..message import BEGUN, HANDLE, Kind
@@ -17,6 +16,7 @@ from ..transports._ring import Record as RingRecord
 from ..transports._ring import Ring, create
 from .peers import Peers
 from .registry import Record
+from .watch import Watch
 
 OPEN, ENDED, FAILED = 0, 1, 2  # what a mailbox's closed word says
 
@@ -24,8 +24,8 @@ OPEN, ENDED, FAILED = 0, 1, 2  # what a mailbox's closed word says
 class Mailroom:
     """All mailboxes and the large bodies that wait in them."""
 
-    def __init__(self, peers: Peers, dead_letter: Callable[[Record, dict[str, Any], RingRecord], None]) -> None:
-        self.peers, self._dead_letter = peers, dead_letter
+    def __init__(self, peers: Peers, watch: Watch) -> None:
+        self.peers, self.watch = peers, watch
         self.users: dict[int, set[int]] = {}  # uid -> endpoints that mapped the mailbox
         self.blobs: dict[int, int] = {}  # number -> memfd
         self.readers: dict[int, set[int]] = {}  # endpoint -> blobs that nobody else reads
@@ -41,21 +41,18 @@ class Mailroom:
     def in_hand(self, record: Record, reason: dict[str, Any], restarting: bool) -> None:
         """The reader died: settle what it had in hand."""
         assert record.mail is not None
-        for item in record.mail.in_hand(int(record.options.get("redeliver", 0))):
-            self._settle(record, item, reason, restarting, BEGUN)
+        self._settle(record, record.mail.in_hand(int(record.options.get("redeliver", 0))), reason, restarting, BEGUN)
 
     def fail(self, record: Record, reason: dict[str, Any]) -> None:
         """Restarts are used up: refuse what is new, answer queued asks, keep queued tells."""
         assert record.mail is not None
         record.mail.close(FAILED)
-        for item in record.mail.sweep(int(Kind.ASK)):
-            self._settle(record, item, reason, False, 0)
+        self._settle(record, record.mail.sweep(int(Kind.ASK)), reason, False, 0)
 
     def sweep(self, record: Record, reason: dict[str, Any]) -> None:
         """The actor has ended and its mailbox is quiet: settle all that is left and let go of it."""
         assert record.mail is not None
-        for item in record.mail.sweep():
-            self._settle(record, item, reason, False, 0)
+        self._settle(record, record.mail.sweep(), reason, False, 0)
         for endpoint in self.users.pop(record.uid, ()):
             if endpoint in self.peers.by_id:
                 self.peers.tell(
@@ -65,21 +62,19 @@ class Mailroom:
         os.close(record.mail_fd)
         os.close(record.door)
 
-    def _settle(self, record: Record, item: RingRecord, reason: dict[str, Any], restarting: bool, begun: int) -> None:
-        kind, flags, sender, corr, _, _, _, body = item
-        if flags & HANDLE:
-            self.drop_blob(int.from_bytes(body[:8], "little"))
-        if kind == Kind.ASK:
-            answer = {
-                "uid": record.uid,
-                "name": record.name,
-                "reason": reason,
-                "restarting": restarting,
-                "begun": begun,
-            }
-            self.peers.answer(sender, corr, answer, Kind.DIED)
-        else:
-            self._dead_letter(record, reason, item)
+    def _settle(
+        self, record: Record, items: list[RingRecord], reason: dict[str, Any], restarting: bool, begun: int
+    ) -> None:
+        """Answer asks, report tells."""
+        died = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": restarting, "begun": begun}
+        for item in items:
+            kind, flags, sender, corr, _, _, _, body = item
+            if flags & HANDLE:
+                self.drop_blob(int.from_bytes(body[:8], "little"))
+            if kind == Kind.ASK:
+                self.peers.answer(sender, corr, died, Kind.DIED)
+            else:
+                self.watch.dead_letter(record, reason, item)
 
     # --- large bodies
 

@@ -57,7 +57,7 @@ class Guardian:
         self.peers = Peers(self._want_write, self._want_flush, lambda body: self.mailroom.deposit(wire.store(body)))
         self.owner = self.peers.add(sock)
         self.watch = Watch(self.peers, self.system, self.owner.id, self.timers.after)
-        self.mailroom = Mailroom(self.peers, self.watch.dead_letter)
+        self.mailroom = Mailroom(self.peers, self.watch)
         self.peers.on_removed.append(self.mailroom.reader_gone)
         self.tree = Tree(random.Random())
         self.desk = Desk(self)
@@ -210,6 +210,7 @@ class Guardian:
                 "bytes": stats.get("tail", 0) - stats.get("head", 0),
             },
             "handled": stats.get("handled", 0),
+            "dropped": record.dropped,
             "busy_since": stats.get("busy_since") or None,
             "reason": record.last_reason,
             "children": [

@@ -48,7 +48,13 @@ def program(tmp_path: Path) -> Program:
 
 @pytest.mark.parametrize(
     "unlike_the_program",
-    ["raise ValueError('not twice')", "raise SystemExit(3)", "os._exit(9)", "os.kill(os.getpid(), 11)", "import nothing_there"],
+    [
+        "raise ValueError('not twice')",
+        "raise SystemExit(3)",
+        "os._exit(9)",
+        "os.kill(os.getpid(), 11)",
+        "import nothing_there",
+    ],
     ids=["raises", "exits", "os._exit", "SIGSEGV", "ImportError"],
 )
 def test_what_cannot_be_imported_there_goes_by_value(program: Program, style: str, unlike_the_program: str) -> None:
@@ -206,7 +212,9 @@ def test_a_module_whose_threads_end_at_a_fork_is_forked(program: Program, style:
 
 
 def test_threads_of_a_preloaded_module_are_found_as_well(program: Program, style: str) -> None:
-    program.write("guarded.py", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
+    program.write(
+        "guarded.py", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
     program.write(
         "script.py",
         SCRIPT

@@ -120,7 +120,9 @@ with ActorSystem() as system:
 
 def test_the_environment_of_an_attached_program_is_its_actors(program: Program) -> None:
     """Even where the program that began the system has more."""
-    program.write("other.py", PROBE + "system = ActorSystem.attach(sys.argv[1])\nprint(ask(system.spawn(Probe), sys.argv[2]))\n")
+    program.write(
+        "other.py", PROBE + "system = ActorSystem.attach(sys.argv[1])\nprint(ask(system.spawn(Probe), sys.argv[2]))\n"
+    )
     program.write(
         "script.py",
         PROBE

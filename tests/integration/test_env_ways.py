@@ -91,18 +91,26 @@ counter.ask(Counter.add, 6).result(10)
 system.close()
 print("closed")
 """
-    assert [line for line in program.run("-q", "-i", text=cells, quiet=False) if line.strip()][:3] == ["15", "21", "closed"]
+    assert [line for line in program.run("-q", "-i", text=cells, quiet=False) if line.strip()][:3] == [
+        "15",
+        "21",
+        "closed",
+    ]
 
 
 def test_an_interactive_interpreter_that_is_left_with_the_system_open(program: Program) -> None:
-    cells = 'import sys; sys.ps1 = sys.ps2 = ""\n' + PROGRAM.replace("with ActorSystem() as system:", "system = ActorSystem()\nif 1:")
+    cells = 'import sys; sys.ps1 = sys.ps2 = ""\n' + PROGRAM.replace(
+        "with ActorSystem() as system:", "system = ActorSystem()\nif 1:"
+    )
     assert "15" in program.run("-q", "-i", text=cells + "\n", quiet=False)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("IPython") is None, reason="IPython is not installed here")
 def test_in_ipython(program: Program) -> None:
     program.write("notebook.ipy", PROGRAM)
-    assert "15" in program.run("-m", "IPython", "--no-banner", "notebook.ipy", environ={"IPYTHONDIR": str(program.folder)})
+    assert "15" in program.run(
+        "-m", "IPython", "--no-banner", "notebook.ipy", environ={"IPYTHONDIR": str(program.folder)}
+    )
 
 
 KERNEL = """
@@ -128,7 +136,10 @@ def test_a_module_of_a_package(program: Program) -> None:
     """`python -m`: the class is of __main__, its neighbours are importable."""
     program.write("shop/__init__.py", "")
     program.write("shop/staff.py", MODULE)
-    program.write("shop/till.py", PROGRAM + "    from . import staff\n    print(*system.spawn(staff.Where).ask('module').result(10))\n")
+    program.write(
+        "shop/till.py",
+        PROGRAM + "    from . import staff\n    print(*system.spawn(staff.Where).ask('module').result(10))\n",
+    )
     assert program.run("-m", "shop.till") == ["15", "shop.staff shop.staff"]
 
 
@@ -142,7 +153,10 @@ def test_a_package_with_a_main(program: Program) -> None:
 def test_a_zip_app(program: Program) -> None:
     """Its modules are imported from the archive by actor processes, too."""
     program.write("app/staff.py", MODULE)
-    program.write("app/__main__.py", PROGRAM + "    import staff\n    print(*system.spawn(staff.Where).ask('module').result(10))\n")
+    program.write(
+        "app/__main__.py",
+        PROGRAM + "    import staff\n    print(*system.spawn(staff.Where).ask('module').result(10))\n",
+    )
     zipapp.create_archive(program.folder / "app", program.folder / "app.pyz")
     assert program.run("app.pyz") == ["15", "staff staff"]
 
@@ -152,7 +166,9 @@ def test_the_python_of_a_virtual_environment(program: Program) -> None:
     venv = program.folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
-    (site / "here.pth").write_text("\n".join(entry for entry in sys.path if entry.endswith("site-packages")) + "\n" + str(ROOT))
+    (site / "here.pth").write_text(
+        "\n".join(entry for entry in sys.path if entry.endswith("site-packages")) + "\n" + str(ROOT)
+    )
     program.write("script.py", PROGRAM + "    print(sys.prefix != sys.base_prefix)\n")
     assert program.run("script.py", python=venv / "bin" / "python") == ["15", "True"]
 
@@ -290,7 +306,9 @@ with ActorSystem() as first, ActorSystem() as second:
 )
 def test_a_program_that_forgets_to_close(program: Program, ending: str, code: int, said: str) -> None:
     """Its exit code is its own, and nothing stays behind."""
-    program.write("script.py", PROGRAM.replace("with ActorSystem() as system:", "system = ActorSystem()\nif 1:") + ending)
+    program.write(
+        "script.py", PROGRAM.replace("with ActorSystem() as system:", "system = ActorSystem()\nif 1:") + ending
+    )
     printed = program.run("script.py", code=code, quiet=False)
     assert said in printed[-1] if said else printed[1:] == []
 
