@@ -5,19 +5,23 @@ it collects answers only when somebody asked for a callback and may never look. 
 `add_done_callback` run here and must be short.
 
 It stops before a fork and starts again after it, in the parent only, so that a program that forks forks with one thread
-less: Python 3.12 warns of more than one, and what a thread has locked at that moment stays locked in the child. It
-can't stop while a callback runs: the fork waits PATIENCE for that, no longer, since the callback may itself wait for
+less: Python 3.12 warns of more than one, and what a thread has locked at that moment stays locked in the child. (Some
+releases of 3.13 count the threads after they were started again: that warning is held back where there was but one.)
+It can't stop while a callback runs: the fork waits PATIENCE for that, no longer, since the callback may itself wait for
 the forking thread; and not at all if the callback is what forks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import os
 import select
+import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +125,7 @@ class Reader:
         self.thread: threading.Thread | None = None
         self.late: threading.Thread | None = None  # it was to end for a fork, and is still in a callback
         self.turn: object = None  # the running thread's; it ends when it has lost it
+        self.busy = False  # with what may wait for others: callbacks, or the end of the thread before it
         self.forks = 0  # under way
         self.stopped = False
         self.lock = threading.RLock()  # of the above
@@ -130,6 +135,7 @@ class Reader:
         self.endpoint.lifeline = self.client.sock.fileno(), self._hung_up
         self.turn = turn = object()
         late, self.late = self.late, None
+        self.busy = late is not None
         name = f"actors: {self.client.system} reader"
         self.thread = threading.Thread(target=self._run, args=(turn, late), name=name, daemon=True)
         self.thread.start()
@@ -163,12 +169,15 @@ class Reader:
             if self.thread is threading.current_thread():
                 return
             thread = self._dismiss()
-        if thread is not None:
+        if thread is None:
+            return
+        end = time.monotonic() + PATIENCE
+        while thread.is_alive() and (not self.busy or time.monotonic() < end):
             thread.join(PATIENCE)
-            if thread.is_alive():
-                self.late = thread
-            else:
-                _wait_until_gone(thread.native_id)
+        if thread.is_alive():
+            self.late = thread
+        else:
+            _wait_until_gone(thread.native_id)
 
     def after_fork(self) -> None:
         with self.lock:
@@ -201,7 +210,11 @@ class Reader:
         os.eventfd_write(endpoint.poke, 1)
         while self.turn is turn and self.client.gone is None:
             try:
-                for fd, _ in poll.poll(endpoint.next_deadline()):
+                milliseconds = endpoint.next_deadline()
+                self.busy = False
+                rung = poll.poll(milliseconds)
+                self.busy = True
+                for fd, _ in rung:
                     if self.turn is not turn:
                         return
                     self._rung(fd, poll)
@@ -243,11 +256,19 @@ def _wait_until_gone(thread: int | None) -> None:
 
 
 _readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+_held_back: list[Any] = []  # filters of ours in `warnings`
 
 
 def _before_fork() -> None:
-    for reader in list(_readers):
+    while _held_back:
+        with contextlib.suppress(ValueError):
+            warnings.filters.remove(_held_back.pop())  # type: ignore[attr-defined]
+    readers = list(_readers)
+    for reader in readers:
         reader.before_fork()
+    if readers and sys.version_info >= (3, 13) and len(os.listdir("/proc/self/task")) == 1:
+        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
+        _held_back.append(warnings.filters[0])
 
 
 def _after_fork() -> None:
