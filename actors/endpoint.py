@@ -101,17 +101,31 @@ class Endpoint:
 
     def rung(self, fd: int, reply: Reply[Any]) -> None:
         """One of them did, while this thread waits for `reply`."""
-        self.pump(0.0, reply, True)
+        self.pump_for(reply, 0.0, True)
+
+    def pump_for(self, reply: Reply[Any], spin: float, clear: bool = False) -> None:
+        """`pump` by one who waits for this reply: that thread is not woken, others that wait for the same one are."""
+        self.pump(spin, reply, clear)
+        if reply.kind >= 0 and reply.waitfd >= 0 and reply.waitfd != self.own_fd():
+            os.eventfd_write(reply.waitfd, 1)
+
+    def own_fd(self) -> int:
+        """What wakes this thread, if it has ever waited."""
+        own: _Eventfd | None = getattr(self.local, "own", None)
+        return own.fd if own is not None else -1
 
     def wait(self, reply: Reply[Any], seconds: float | None) -> bool:
         """Block this thread until the reply is there. False: the time is over."""
-        self.pump(SPIN, reply)
+        self.pump_for(reply, SPIN)
         if reply.kind >= 0:
             return True
         end = None if seconds is None else time.monotonic() + seconds
-        own, poll = self._waiter()
-        patience = PATIENCE if reply.uid == 0 else None
-        reply.waitfd = own  # published; whoever fills the reply from now on writes it, so look again
+        waiter, poll = self._waiter()
+        own, patience = waiter.fd, PATIENCE if reply.uid == 0 else None
+        if reply.waitfd < 0:
+            reply.waitfd = own  # published; whoever fills the reply from now on writes it, so look again
+        else:
+            reply.also(waiter.ring)  # another thread waits for it
         try:
             while reply.kind < 0:
                 left = None if end is None else (end - time.monotonic()) * 1e3
@@ -127,9 +141,10 @@ class Endpoint:
                     self.look()
             return True
         finally:
-            reply.waitfd = -1
+            if reply.waitfd == own:
+                reply.waitfd = -1
 
-    def _waiter(self) -> tuple[int, select.poll]:
+    def _waiter(self) -> tuple[_Eventfd, select.poll]:
         local = self.local
         if getattr(local, "pid", 0) != os.getpid():
             local.pid = os.getpid()
@@ -138,7 +153,7 @@ class Endpoint:
             local.poll.register(local.own.fd, select.POLLIN)
             for fd, events in self.pollable():
                 local.poll.register(fd, events)
-        return local.own.fd, local.poll
+        return local.own, local.poll
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let this event loop collect from now on."""
@@ -157,7 +172,7 @@ class Endpoint:
 
     def spin_for(self, reply: Reply[Any]) -> None:
         """Called by `await`: the loop of a program isn't ours, so no spinning there; only what has come already."""
-        self.pump(0.0, reply)
+        self.pump_for(reply, 0.0)
 
     def make_room(self, deadline: float | None) -> bool:
         """Wait until fewer than `limit` asks are open. False: not in time, or this thread must not block."""
@@ -280,7 +295,7 @@ class LoopEndpoint(Endpoint):
         """Alone in our own loop: spin right here, but let the loop turn every 32 asks."""
         self.budget -= 1
         if self.budget > 0 and threading.get_ident() == self.thread:
-            self.pump(SPIN, reply)
+            self.pump_for(reply, SPIN)
         else:
             self.budget = 32
 
@@ -296,6 +311,9 @@ class _Eventfd:
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ring(self, _: object) -> None:
+        os.eventfd_write(self.fd, 1)
 
     def __del__(self) -> None:
         os.close(self.fd)

@@ -46,7 +46,6 @@ class Monitor:
         if self._client.monitors.pop(self._id, None) is not None and self._client.gone is None:
             self._client.send("demonitor", monitor=self._id)
 
-
     def system_gone(self, why: str) -> None:
         """There is no guardian any more to say what became of the actor; that it ends with the system is certain."""
         _call(self, Down(self._ref, ExitReason("unreachable", error=f"its system is gone: {why}")))

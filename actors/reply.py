@@ -189,15 +189,24 @@ class Reply(ReplyBase, Generic[R_co]):
                     entry[0] = fn
                 raise
 
+    def also(self, fn: Callable[[Reply[Any]], object]) -> None:
+        """Call fn(reply), once, when it has ended; by a thread that collects itself, and perhaps not for the first time."""
+        if not any(entry[0] == fn for entry in self.cbs or ()):
+            self._call(fn, None, True, False)
+
     def _call(
-        self, fn: Callable[[Reply[Any]], object], loop: asyncio.AbstractEventLoop | None, ours: bool = False
+        self,
+        fn: Callable[[Reply[Any]], object],
+        loop: asyncio.AbstractEventLoop | None,
+        ours: bool = False,
+        watch: bool = True,
     ) -> None:
         if self.cbs is None:
             self.cbs = []
         self.cbs.append([fn, loop, ours])  # append, then look: the collector sets the kind, then looks
         if self.kind >= 0:
             self.run_callbacks()
-        elif loop is None:
+        elif loop is None and watch:
             self.client.endpoint.watch(self)
 
     def _suspend(self) -> Generator[Any, None, None]:
