@@ -22,6 +22,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = random.SystemRandom().randrange(1 << 32)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.option.seed}"
 

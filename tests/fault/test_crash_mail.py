@@ -31,7 +31,9 @@ class Slow(Actor):
         return os.getpid()
 
 
-def test_a_thousand_messages_behind_the_one_in_hand_survive_a_sigkill_in_order(system: ActorSystem, journal: Journal, tmp_path: Path) -> None:
+def test_a_thousand_messages_behind_the_one_in_hand_survive_a_sigkill_in_order(
+    system: ActorSystem, journal: Journal, tmp_path: Path
+) -> None:
     """1,000 tells wait behind a handler that never ends; the process is killed: the next incarnation handles all 1,000, in order, and the
     tell in hand is one dead letter."""
     letters = system.dead_letters()
@@ -54,7 +56,9 @@ def test_a_thousand_messages_behind_the_one_in_hand_survive_a_sigkill_in_order(s
         letters.get(0)
 
 
-def test_the_ask_in_hand_at_a_sigkill_ends_with_actor_died_and_queued_asks_are_answered(system: ActorSystem, journal: Journal, tmp_path: Path) -> None:
+def test_the_ask_in_hand_at_a_sigkill_ends_with_actor_died_and_queued_asks_are_answered(
+    system: ActorSystem, journal: Journal, tmp_path: Path
+) -> None:
     """The asker in hand hears `ActorDied` (restarting, killed by SIGKILL) at once; an ask behind it is answered by the next incarnation."""
     slow = system.spawn(Slow, journal, name="slow")
     first = slow.ask(Slow.pid).result(10)
@@ -115,7 +119,9 @@ def test_every_asker_in_hand_of_a_concurrent_actor_is_told_at_its_death(system: 
     assert begun(journal, pid) == [0, 1, 2, 3]
 
 
-def test_with_redeliver_what_was_in_hand_is_handled_again_first_and_in_order(system: ActorSystem, journal: Journal) -> None:
+def test_with_redeliver_what_was_in_hand_is_handled_again_first_and_in_order(
+    system: ActorSystem, journal: Journal
+) -> None:
     """redeliver=1: after one death the four in hand come first, oldest first, then the two that waited; nobody hears of the death."""
     wide = system.spawn(Wide, journal, redeliver=1)
     pid = wide.ask(Wide.pid).result(10)
@@ -166,7 +172,9 @@ class Raising(Actor):
         return "ok"
 
 
-def test_a_crash_of_one_handler_ends_a_concurrent_actor_though_others_are_suspended(system: ActorSystem, journal: Journal) -> None:
+def test_a_crash_of_one_handler_ends_a_concurrent_actor_though_others_are_suspended(
+    system: ActorSystem, journal: Journal
+) -> None:
     """A tell raises while an ask is suspended for ever: the process ends, the ask hears `ActorDied` with the exception's text."""
     wide = system.spawn(Wide, journal)
     pid = wide.ask(Wide.pid).result(10)

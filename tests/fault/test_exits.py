@@ -145,7 +145,9 @@ def test_an_end_is_reported_once_and_alike_to_monitor_events_and_wait(shared: Ac
 
 
 @pytest.mark.parametrize("how", [name for name, (_, _, reason) in ENDS.items() if reason.abnormal])
-def test_a_crash_of_a_transient_actor_is_reported_once_as_restarting_and_it_lives_on(shared: ActorSystem, how: str) -> None:
+def test_a_crash_of_a_transient_actor_is_reported_once_as_restarting_and_it_lives_on(
+    shared: ActorSystem, how: str
+) -> None:
     """A monitor of incarnations hears one Down, restarting; a plain monitor hears nothing; the next incarnation answers."""
     method, args, expected = ENDS[how]
     downs: list[Down] = []
@@ -194,7 +196,9 @@ class Wide(Mortal):
     concurrency = 3
 
 
-@pytest.mark.parametrize("how", ["SystemExit(3) in a coroutine", "SystemExit(7)", "an exception", "a null pointer", "exit 3", "stop()"])
+@pytest.mark.parametrize(
+    "how", ["SystemExit(3) in a coroutine", "SystemExit(7)", "an exception", "a null pointer", "exit 3", "stop()"]
+)
 def test_an_actor_with_concurrency_ends_for_the_same_reasons(shared: ActorSystem, how: str) -> None:
     """An end inside one of several handlers is the process's end, with the same reason."""
     method, args, expected = ENDS[how]

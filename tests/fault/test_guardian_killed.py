@@ -91,7 +91,10 @@ def test_every_pending_call_ends_with_system_died_after_the_death_of(victim: str
 
     async def awaiting() -> list[Any]:
         return await asyncio.gather(
-            worker.ask(Worker.hang, journal), worker.ask(Worker.hang, journal), worker.wait_async(), return_exceptions=True
+            worker.ask(Worker.hang, journal),
+            worker.ask(Worker.hang, journal),
+            worker.wait_async(),
+            return_exceptions=True,
         )
 
     called: Future[Any] = Future()
@@ -194,7 +197,9 @@ class Stubborn(Actor):
 
 
 @pytest.mark.parametrize("how", ["killed", "closed"])
-def test_a_reference_that_outlives_its_system_reaches_nobody_in_a_later_one_of_the_same_name(how: str, name: str) -> None:
+def test_a_reference_that_outlives_its_system_reaches_nobody_in_a_later_one_of_the_same_name(
+    how: str, name: str
+) -> None:
     """The first actor of the second system has the same name, but an old reference raises instead of reaching it; the
     first system's `close` leaves the second alone."""
     first = ActorSystem(name)

@@ -5,6 +5,7 @@ from .history import History
 from .journal import Journal
 from .leaks import LeakGuard, system_name
 from .processes import RUN, Family, Process, alive, children, descendants, family, kill, marked, process, processes
+from .resources import Resources
 from .script import Script
 from .until import until
 
@@ -16,6 +17,7 @@ __all__ = [
     "Journal",
     "LeakGuard",
     "Process",
+    "Resources",
     "Script",
     "alive",
     "children",

@@ -55,7 +55,9 @@ class History:
         assert not problems, "\n".join(problems)
 
     def _lost(self) -> list[str]:
-        return _named("accepted, but neither handled nor reported", self.accepted - set(self.handled) - set(self.reported))
+        return _named(
+            "accepted, but neither handled nor reported", self.accepted - set(self.handled) - set(self.reported)
+        )
 
     def _unexpected(self) -> list[str]:
         strange = set(self.begun) - self.attempted

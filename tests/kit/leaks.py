@@ -38,7 +38,9 @@ class LeakGuard:
         self.before = snapshot()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if kind is None:
             self.check()
 
@@ -74,7 +76,11 @@ def _processes() -> list[str]:
     found.update((each.pid, each) for each in processes() if each.title.startswith("actors: ") and _ours(each.title))
     found.update((each.pid, each) for each in marked(os.environ[RUN]) if each.pid != os.getpid())
     # no pid: a zygote may have been replaced; and whether a process is kept ready for the next birth depends on the last one
-    return [f"{'process' if each.lives else 'zombie'} {each.title}" for each in found.values() if not each.title.endswith(" spare")]
+    return [
+        f"{'process' if each.lives else 'zombie'} {each.title}"
+        for each in found.values()
+        if not each.title.endswith(" spare")
+    ]
 
 
 def _descriptors() -> list[str]:
@@ -99,7 +105,9 @@ def _mappings() -> list[str]:
 
 def _sockets() -> list[str]:
     lines = Path("/proc/net/unix").read_text().splitlines()
-    return [f"socket {name}" for line in lines if (name := line.rpartition(" ")[2]).startswith("@actors/") and _ours(name)]
+    return [
+        f"socket {name}" for line in lines if (name := line.rpartition(" ")[2]).startswith("@actors/") and _ours(name)
+    ]
 
 
 def _files() -> list[str]:

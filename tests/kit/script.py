@@ -34,7 +34,9 @@ class Script:
     def __enter__(self) -> Script:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -59,7 +61,9 @@ class Script:
         end = time.monotonic() + seconds
         while self._line(end) is not None:
             pass
-        assert time.monotonic() < end, f"somebody still holds the script's output after {seconds:g} s; so far:\n{self.output}"
+        assert time.monotonic() < end, (
+            f"somebody still holds the script's output after {seconds:g} s; so far:\n{self.output}"
+        )
         return self.output
 
     def interrupt(self) -> None:

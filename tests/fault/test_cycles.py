@@ -1,0 +1,107 @@
+"""Actors come and go by the thousand, and nothing grows: descriptors, mappings, threads, memory, processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from actors import Actor, ActorDied, ActorSystem
+from actors.supervision import Backoff, Child, Supervisor
+from kit import Resources, children, family, process, until
+
+WARM_UP = 30  # cycles after which every cache has what it will have
+CYCLES = [pytest.param(200, marks=pytest.mark.timeout(300)), pytest.param(2000, marks=pytest.mark.nightly)]
+REMEMBERED = 1000  # bytes a cycle that the guardian may remember of an ended actor
+SLACK = 2 << 20  # bytes that an allocator may hold back
+
+
+class Worker(Actor):
+    """Answers."""
+
+    def echo(self, item: object) -> object:
+        return item
+
+    def fail(self) -> None:
+        os._exit(3)
+
+
+def stop(system: ActorSystem) -> None:
+    worker = system.spawn(Worker)
+    assert worker.ask(Worker.echo, 1).result(20) == 1
+    worker.stop()
+    worker.wait(20)
+
+
+def kill(system: ActorSystem) -> None:
+    worker = system.spawn(Worker)
+    downs: list[object] = []
+    worker.monitor(downs.append)
+    worker.tell(Worker.echo, bytes(100_000))
+    worker.kill()
+    worker.wait(20)
+    until(lambda: downs, "the monitor heard")
+
+
+def crash(system: ActorSystem) -> None:
+    worker = system.spawn(Worker, max_restarts=1, backoff=Backoff(0.0, 0.0))
+    with pytest.raises(ActorDied):
+        worker.ask(Worker.fail).result(20)
+    assert worker.ask(Worker.echo, bytes(300_000)).result(20) == bytes(300_000)  # too large for the ring: by handle
+    worker.stop()
+    worker.wait(20)
+
+
+def tree(system: ActorSystem) -> None:
+    running = system.start(Supervisor(Child(Worker, name="worker"), name="tree"))
+    running["worker"].tell(Worker.echo, 1)
+    running.stop()
+    running.wait(20)
+
+
+def listen(system: ActorSystem) -> None:
+    worker = system.spawn(Worker)
+    worker.using(timeout=20).ask(Worker.echo, 1).result()
+    events = system.events()
+    worker.stop()
+    worker.wait(20)
+    events.close()
+
+
+@pytest.mark.parametrize("cycles", CYCLES)
+@pytest.mark.parametrize("cycle", [stop, kill, crash, tree, listen], ids=lambda cycle: cycle.__name__)
+def test_nothing_grows_over_cycles_of(cycle: Callable[[ActorSystem], None], cycles: int, system: ActorSystem) -> None:
+    """Guardian, zygote and program hold after N cycles what they held after the first few, and no zombie is left."""
+    if cycles > 200 and cycle is not stop:
+        cycles //= 4
+    steady = system.spawn(Worker, name="steady")
+    assert steady.ask(Worker.echo, 0).result(20) == 0
+
+    def settled() -> bool:
+        """Only the zygote and the steady actor are left, and the process that waits for the next birth."""
+        found = [each.title for pid in children(system.guardian_pid) if (each := process(pid))]
+        return sorted(title.split("/")[-1].split()[-1] for title in found) == ["spare", "steady", "zygote"]
+
+    def measure() -> dict[str, Resources]:
+        until(settled, "all are gone that went")
+        relatives = family(system.guardian_pid)
+        pids = {
+            "guardian": relatives.guardian,
+            "zygote": relatives.zygote,
+            "program": os.getpid(),
+            "warden": relatives.warden,
+        }
+        return {name: Resources.of(pid) for name, pid in pids.items()}
+
+    for _ in range(WARM_UP):
+        cycle(system)
+    before = measure()
+    for _ in range(cycles):
+        cycle(system)
+    after = measure()
+    assert {name: each[:3] for name, each in after.items()} == {name: each[:3] for name, each in before.items()}
+    grown = {name: after[name].resident - before[name].resident for name in after}
+    print(f"resident bytes grown over {cycles} cycles: {grown}")
+    allowed = {name: SLACK + (cycles * REMEMBERED if name == "guardian" else 0) for name in after}
+    assert not {name: grown[name] for name in after if grown[name] > allowed[name]}, f"grown: {grown}"
