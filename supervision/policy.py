@@ -24,7 +24,8 @@ class Policy:
 
     Attributes:
         restart: "permanent" (always), "transient" (after an abnormal exit only), "temporary" (never).
-        shutdown: seconds between the request to stop and SIGTERM; 0 is SIGKILL at once, math.inf waits for ever.
+        shutdown: seconds between the request to stop and SIGTERM; 0 is SIGKILL at once, also for all
+            below it; math.inf waits for ever.
         max_restarts: restarts allowed in `within` seconds (a worker's own, a supervisor's children's); None is any
             number.
         within: length of that window in seconds.

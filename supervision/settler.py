@@ -66,7 +66,6 @@ class Settler:
         """It is ready."""
         node.phase = Phase.RUNNING
         node.up_since = self.now
-        node.not_before = 0.0
         self.timers.cancel(node.uid)
         self.out.append(Restarted(node.uid) if node.was_ready else Ready(node.uid))
         node.was_ready, node.asked = True, False
@@ -80,16 +79,12 @@ class Settler:
                 self.timers.set(node.uid, until)
             else:
                 self.timers.cancel(node.uid)
-            self.touch(node)
 
     def request_stop(self, node: Node) -> None:
         """Ask a worker, with its time limit; a supervisor only has the limit. A worker that is not ready yet keeps its
         start timeout where there is no other limit."""
-        if node.kind == "supervisor" and node.limit == 0:
+        if node.limit == 0:
             self.kill(node)
-        elif node.alive and node.limit == 0:
-            self.timers.cancel(node.uid)
-            self.out.append(Signal(node.uid, signal.SIGKILL))
         elif node.alive or node.kind == "supervisor":
             if node.alive:
                 self.out.append(Ask(node.uid, node.limit, final=node.goal is Goal.GONE))
@@ -169,11 +164,9 @@ class Settler:
         node.times = ()
         for child in node.children.values():  # a new start of its supervisor clears a child's record, as in OTP
             child.clear_record()
-            self.timers.cancel(child.uid)
         self.touch_children(node)
 
     def _begin_stop(self, node: Node) -> None:
-        node.leaving = True
         if node.phase is not Phase.STOPPING:
             node.phase = Phase.STOPPING
             self.request_stop(node)

@@ -168,6 +168,12 @@ def test_a_start_that_takes_too_long_is_killed_and_has_failed(play: Play) -> Non
     assert str(play.reasons(StartFailed)[0][1]) == "raised TimeoutError: not ready within 7 s"
 
 
+def test_readiness_in_time_silences_the_start_timeout(play: Play) -> None:
+    """Nothing is left to wait for."""
+    running(play, worker("a", start_timeout=7.0))
+    assert play.tree.deadline is None
+
+
 def test_an_added_child_that_can_not_start_leaves_its_siblings_alone(play: Play) -> None:
     """As OTP's start_child: an error for whoever asked, and not counted as a restart."""
     running(play, three("one_for_all", max_restarts=0))
@@ -290,6 +296,38 @@ def test_a_child_that_can_not_start_again_is_a_crash_of_its_group(play: Play) ->
     assert play.reasons(Failed) == [("b", OTHER)]
 
 
+def test_a_group_comes_back_without_the_child_whose_backoff_it_waited_for(play: Play) -> None:
+    """That one was stopped by hand meanwhile; the others still know when to start."""
+    slow = Backoff(initial=4.0, maximum=4.0, jitter=0.0)
+    running(play, supervisor("top", worker("a", backoff=slow), worker("b"), strategy="rest_for_one"))
+    play.exit("a")
+    play.exit("b", NORMAL)
+    play.ready("a", "b")
+    play.exit("b")
+    play.ready("b")
+    play.exit("b")
+    assert play.tree.deadline == play.now + 1.0, "b waits for its own backoff"
+    play.exit("a")
+    assert play.after(1.0) == [], "now for that of a"
+    assert play.do("stop", "a") == ["ended a"]
+    assert play.after(3.0) == ["spawn b"]
+
+
+def test_an_alarm_that_was_overtaken_does_not_ring(play: Play) -> None:
+    """A sibling's readiness after the end of the backoff, but before `due`, starts the supervisor that waited."""
+    inner = supervisor("inner", worker("b"), max_restarts=0)
+    running(play, supervisor("top", worker("a"), inner, strategy="rest_for_one", backoff=BACKOFF))
+    play.exit("b")
+    play.ready("b")
+    play.exit("b")
+    assert play.status("inner") == "backoff"
+    play.do("restart", "a")
+    play.exit("a", NORMAL)
+    play.now += 1.5
+    assert play.ready("a") == ["restarted a", "spawn b"]
+    assert play.after(0.0) == []
+
+
 def test_a_temporary_sibling_that_is_stopped_with_its_group_is_gone(play: Play) -> None:
     """OTP: never restarted, not even when a sibling's death ends it."""
     running(play, supervisor("top", worker("a"), worker("b", restart="temporary"), strategy="one_for_all"))
@@ -365,6 +403,15 @@ def test_backoff_doubles_to_its_ceiling_and_starts_anew_after_a_stable_time(play
     assert delay() == 4.0
     play.now += 10.0
     assert [delay(), delay()] == [0.0, 1.0]
+
+
+def test_a_start_that_fails_after_a_stable_time_is_not_stable(play: Play) -> None:
+    """The peace was the last incarnation's; otherwise a broken start would be tried in a busy loop."""
+    running(play, worker("a"))
+    play.now += 20
+    assert play.exit("a") == ["restarting a", "spawn a"]
+    assert play.start_failed("a") == ["restarting a"]
+    assert play.tree.deadline == play.now + 1.0
 
 
 def test_a_child_without_backoff_of_its_own_takes_its_supervisors(play: Play) -> None:
@@ -476,6 +523,16 @@ def test_a_supervisor_beyond_its_limit_stops_its_children_and_is_restarted(play:
     assert play.ready("a") == ["restarted a", "spawn b"]
     assert play.ready("b") == ["restarted b", "restarted inner"]
     assert play.tree.restarts(play.uids["inner"]) == 1
+
+
+def test_a_restarted_supervisor_counts_from_zero(play: Play) -> None:
+    """As OTP's, which is a new process then."""
+    running(play, supervisor("top", supervisor("inner", worker("a"), max_restarts=1)))
+    assert play.exit("a") == ["restarting a", "spawn a"]
+    play.ready("a")
+    assert play.exit("a") == ["escalated inner", "restarting inner", "restarting a", "spawn a"]
+    play.ready("a")
+    assert play.exit("a") == ["restarting a", "spawn a"]
 
 
 def test_escalation_through_four_levels_keeps_the_first_cause(play: Play) -> None:
@@ -665,6 +722,32 @@ def test_a_supervisor_with_shutdown_zero_is_killed_with_all_below(play: Play) ->
     """At once, not at the next alarm."""
     running(play, supervisor("top", worker("a"), worker("b"), shutdown=0))
     assert play.do("stop", "top") == ["kill a", "kill b"]
+
+
+def test_an_incarnation_starts_with_a_clean_slate(play: Play) -> None:
+    """That the last one needed SIGTERM, or SIGKILL by its supervisor, does not cut this one's stop short."""
+    running(play, worker("a", shutdown=5.0))
+    play.do("restart", "a")
+    assert play.after(5.0) == ["term a"]
+    play.exit("a")
+    play.ready("a")
+    assert play.do("stop", "a") == ["ask a"]
+    assert play.after(5.0) == ["term a"]
+    play.exit("a")
+    running(play, supervisor("top", worker("b"), shutdown=2.0))
+    play.do("restart", "top")
+    assert play.after(2.0) == ["kill b"]
+    play.exit("b")
+    play.ready("b")
+    assert play.do("kill", "top") == ["kill b"]
+
+
+def test_a_kill_ends_the_wait_of_a_stop(play: Play) -> None:
+    """There is nothing more to do than to wait for the kernel."""
+    running(play, worker("a"))
+    play.do("stop", "a")
+    play.do("kill", "a")
+    assert play.tree.deadline is None
 
 
 def test_a_supervisor_with_a_shutdown_limit_kills_what_is_left_of_it(play: Play) -> None:
