@@ -89,7 +89,34 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "Actor",
+    "ActorDied",
+    "ActorNotFound",
+    "ActorRef",
+    "ActorSystem",
+    "ActorsError",
+    "AskTimeout",
+    "Backoff",
+    "Child",
+    "CodecError",
+    "DeadLetter",
+    "Down",
+    "Event",
+    "ExitReason",
+    "MailboxCorrupt",
+    "MailboxFull",
+    "MailboxOptions",
+    "Monitor",
+    "RemoteError",
+    "Reply",
+    "SpawnError",
+    "SpecError",
+    "Supervisor",
+    "SystemDied",
+    "Timer",
+    "Unreachable",
+]
 __version__ = "0.1.0"
 
 

@@ -62,7 +62,9 @@ def _describe(kind: type) -> _Way | None:
     name = None if way is None else _name(kind)
     if name is None:
         return None
-    way = _ways[kind] = _way(kind, name)
+    way = _way(kind, name)
+    if way is not None:
+        _ways[kind] = way
     return way
 
 

@@ -306,7 +306,7 @@ class Client:
             self.define()
         lane = self.lanes.get(sender)
         if lane is None:
-            answer, fds = self.exchange("lane", endpoint=sender)
+            _, fds = self.exchange("lane", endpoint=sender)
             if not fds:
                 return
             lane = _take_ring(fds)
@@ -334,7 +334,7 @@ class Client:
     def fetch_blob(self, body: bytes, keep: bool = False) -> bytes:
         """The body behind a number. `keep`: the guardian keeps it (it is still in a mailbox)."""
         (number,) = _BLOB.unpack(body)
-        answer, fds = self.exchange("fetch", blob=number, keep=keep)
+        _, fds = self.exchange("fetch", blob=number, keep=keep)
         if not fds:
             raise CodecError(f"blob {number} is gone")
         try:

@@ -146,7 +146,7 @@ class Loop:
                 continue
             turn = True
             record = take(0.0 if local or (shared and self._others_busy(worker)) else SPIN)
-            if record.__class__ is tuple:
+            if isinstance(record, tuple):
                 held = hold() if shared else -1
                 if shared:
                     _sender.set(record[2])

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import inspect
+import io
 import logging
 import os
 import random
@@ -209,6 +210,6 @@ def _settle(setting: dict[str, Any]) -> None:
     if numpy is not None and "numpy.random" in sys.modules:
         numpy.random.seed()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)  # a SIGKILL must not take printed lines with it
     faulthandler.enable()

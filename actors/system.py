@@ -55,7 +55,10 @@ Ts = TypeVarTuple("Ts")
 
 How = Literal["drain", "stop", "kill"]
 NEXT: dict[How, How] = {"drain": "stop", "stop": "kill", "kill": "kill"}
-GUARDIAN = "import sys, json; sys.path[:] = json.loads(sys.argv[3]); from actors.guardian.entry import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+GUARDIAN = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[3]); "
+    "from actors.guardian.entry import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+)
 _numbers = itertools.count(1)
 _FORKS = ("sibling", "double")
 
