@@ -114,7 +114,7 @@ def test_subclasses_of_arrays_arrive_as_themselves() -> None:
         np.bool_(True),
         np.complex128(1j),
         np.datetime64("2024-01-01T00:00", "m"),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "s"),
         np.timedelta64(3, "h"),
     ],
     ids=repr,
