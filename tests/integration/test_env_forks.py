@@ -221,7 +221,9 @@ with ActorSystem() as system:
 """,
     )
     *errors, in_child, in_parent = program.run("script.py")
-    assert len(errors) == 4 and all(line.startswith("ActorsError: ") and "ActorSystem.attach(" in line for line in errors)
+    assert len(errors) == 4 and all(
+        line.startswith("ActorsError: ") and "ActorSystem.attach(" in line for line in errors
+    )
     assert (in_child, in_parent) == ("[] []", "waited 1")
 
 
@@ -370,7 +372,9 @@ def test_beside_multiprocessing(program: Program, method: str) -> None:
 @pytest.mark.parametrize("style", ["sibling", "double"])
 def test_multiprocessing_inside_an_actor(program: Program, method: str, style: str) -> None:
     """An actor may use it like any program; what it leaves running ends with it."""
-    program.write("chores.py", "import time\ndef double(number):\n    return number * 2\ndef sleep():\n    time.sleep(600)\n")
+    program.write(
+        "chores.py", "import time\ndef double(number):\n    return number * 2\ndef sleep():\n    time.sleep(600)\n"
+    )
     program.write(
         "script.py",
         f"""

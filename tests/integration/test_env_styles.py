@@ -69,7 +69,9 @@ class Worker(Actor):
 
 
 @pytest.fixture(params=["sibling", "double"])
-def system(request: pytest.FixtureRequest, leak_guard: LeakGuard, monkeypatch: pytest.MonkeyPatch) -> Iterator[ActorSystem]:
+def system(
+    request: pytest.FixtureRequest, leak_guard: LeakGuard, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ActorSystem]:
     monkeypatch.setenv("ACTORS_FORK", request.param)
     running = ActorSystem(system_name("styles"))
     try:
@@ -125,7 +127,9 @@ def test_a_constructor_that_fails_is_the_spawners_error(system: ActorSystem) -> 
     ],
     ids=["SIGSEGV", "SIGABRT", "SIGKILL", "exit 3", "exit 0", "os._exit(4)", "os._exit(0)", "raise"],
 )
-def test_the_reason_of_an_end_is_the_kernels(system: ActorSystem, how: object, value: object, kind: str, detail: object) -> None:
+def test_the_reason_of_an_end_is_the_kernels(
+    system: ActorSystem, how: object, value: object, kind: str, detail: object
+) -> None:
     """Whichever process made it: its exit status reaches the guardian."""
     ref = system.spawn(Worker, restart="temporary")
     ref.tell(how, value)  # type: ignore[call-overload]
