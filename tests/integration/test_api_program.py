@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from actors import Actor, ActorRef, ActorSystem, AskTimeout, Reply
 from kit import Gate, until
 
