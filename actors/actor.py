@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from .exits import ExitReason
     from .monitor import Monitor
+    from .options import SpawnOptions
     from .ref import ActorRef
-    from .system import ActorSystem, SpawnOptions
+    from .system import ActorSystem
 
 P = ParamSpec("P")
 A = TypeVar("A", bound="Actor")

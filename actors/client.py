@@ -265,7 +265,8 @@ class Client:
             )
         waited = f" for {timeout:g} s" if timeout else ""
         raise MailboxFull(
-            f"{where}: its mailbox ({port.capacity} bytes) is full{waited}; use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
+            f"{where}: its mailbox ({port.capacity} bytes) is full{waited}; "
+            "use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
         )
 
     def _own(self, uid: int) -> bool:

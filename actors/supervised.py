@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ActorNotFound
 from .exits import ExitReason
+from .options import actor_options
 from .ref import ActorRef
+from .steps import drive, one
 from .supervision.spec import Child, Supervisor
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ def flatten(tree: Supervisor | Child[Any]) -> list[Node]:
 
 
 def _flatten(spec: Supervisor | Child[Any], under: int, nodes: list[Node]) -> None:
-    from .system import actor_options
-
     node: dict[str, Any] = {"name": spec.name, "under": under, "policy": spec.policy.to_wire()}
     if isinstance(spec, Child):
         options = actor_options(spec.on_error, spec.redeliver, spec.mailbox)
@@ -51,7 +51,7 @@ class Supervised:
 
     def children(self) -> dict[str, ActorRef[Any] | Supervised]:
         """Its present children by name, in start order: references, and nested supervisors as objects like this one."""
-        known = self._system._drive(_answer(self._client.request("tree", uid=self.uid)))["children"]
+        known = drive(one(self._client.request("tree", uid=self.uid)))["children"]
         found: dict[str, ActorRef[Any] | Supervised] = {}
         for info in known:
             short = info["name"].rsplit("/", 1)[-1]
@@ -83,7 +83,7 @@ class Supervised:
     def add(self, child: Child[Any] | Supervisor) -> ActorRef[Any] | Supervised:
         """Start one more child, after the others; returns when it is ready. SpawnError."""
         before = set(self.children())
-        self._system._drive(self._add_steps(child))
+        drive(self._add_steps(child))
         return next(value for name, value in self.children().items() if name not in before)
 
     def _add_steps(self, child: Child[Any] | Supervisor) -> Generator[Any, Any, Any]:
@@ -92,7 +92,3 @@ class Supervised:
     def wait(self, timeout: float | None = None) -> ExitReason:
         """Block until the whole tree has ended (or FAILED): why."""
         return ExitReason.from_wire(self._client.request("wait", uid=self.uid).result(timeout))
-
-
-def _answer(reply: Any) -> Generator[Any, Any, Any]:
-    return (yield reply)

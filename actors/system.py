@@ -20,11 +20,11 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgpack
 
-from . import wire
+from . import surroundings, wire
 from .address import check_name, check_system, parse_address
 from .client import Client, clients
 from .errors import ActorNotFound, ActorsError, ModuleUnavailable, SpawnError, SpecError
@@ -33,10 +33,12 @@ from .log import LEVELS, emit
 from .mailbox import MailboxOptions
 from .message import ROOT, Kind
 from .modules import send_by_value
+from .options import SpawnOptions, actor_options, split_options
 from .reader import ProgramEndpoint, Reader
 from .ref import ActorRef
 from .reports import DeadLetter, Event, dead_letter_from_wire, event_from_wire
 from .shipping import ship
+from .steps import drive, drive_async, one
 from .stream import Stream
 from .supervision import Backoff, Policy, Restart
 from .supervision.spec import Child, OnError, Supervisor, name_of
@@ -61,21 +63,6 @@ GUARDIAN = (
 )
 _numbers = itertools.count(1)
 _FORKS = ("sibling", "double")
-
-
-class SpawnOptions(TypedDict, total=False):
-    """The keyword arguments of `ActorSystem.spawn`, for the methods that pass them on."""
-
-    name: str | None
-    restart: Restart
-    shutdown: float
-    start_timeout: float
-    max_restarts: int | None
-    within: float
-    backoff: Backoff | None
-    on_error: OnError
-    redeliver: int
-    mailbox: MailboxOptions | None
 
 
 class ActorSystem:
@@ -103,7 +90,7 @@ class ActorSystem:
             raise SpecError(f"ask_timeout {ask_timeout!r}: give seconds, or None")
         self.name = check_system(name if name is not None else f"system-{os.getpid()}-{next(_numbers)}")
         mine, theirs = wire.pair()
-        path = import_path()
+        path = surroundings.import_path()
         code = [sys.executable, "-I", "-S", "-c", GUARDIAN, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
         with theirs:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
@@ -113,7 +100,7 @@ class ActorSystem:
         config = {
             "system": self.name,
             "path": path,
-            "flags": interpreter_flags(),
+            "flags": surroundings.interpreter_flags(),
             "log_level": log_level,
             "ask_timeout": ask_timeout,
             "preload": list(preload),
@@ -214,32 +201,32 @@ class ActorSystem:
         """
         policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), start_timeout)
         options = actor_options(on_error, redeliver, mailbox)
-        return self._drive(self._spawn_steps(ROOT, factory, args, name, policy, options))
+        return drive(self._spawn_steps(ROOT, factory, args, name, policy, options))
 
     async def spawn_async(
         self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]
     ) -> ActorRef[A]:
         """`spawn` for coroutines; same options and errors."""
         steps = self._spawn_steps(ROOT, factory, args, *split_options(options))
-        return await self._drive_async(steps)
+        return await drive_async(steps)
 
     def _spawn_below(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
-        return self._drive(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
+        return drive(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
     async def _spawn_below_async(
         self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions
     ) -> Any:
-        return await self._drive_async(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
+        return await drive_async(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
     def start(self, tree: Supervisor | Child[Any]) -> Supervised:
         """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are
         stopped again.
         """
-        return self._drive(self._start_steps(tree))
+        return drive(self._start_steps(tree))
 
     async def start_async(self, tree: Supervisor | Child[Any]) -> Supervised:
         """`start` for coroutines."""
-        return await self._drive_async(self._start_steps(tree))
+        return await drive_async(self._start_steps(tree))
 
     def _spawn_steps(
         self,
@@ -289,23 +276,11 @@ class ActorSystem:
 
     def _shipped(self, node: dict[str, Any], factory: Any, args: tuple[Any, ...]) -> dict[str, Any]:
         shipment = ship(factory, args)
-        return {**node, "payload": shipment.payload, "modules": list(shipment.modules), "setting": self._surroundings()}
-
-    def _surroundings(self) -> dict[str, Any]:
-        """How this process differs from what actor processes start with: the program that began the system, as it was
-        then.
-        """
-        was, now, path = self._setting, dict(os.environ), import_path()
-        if was is None:
-            return {"cwd": working_directory(), "environ": now, "whole": True, "path": path}
-        changed: dict[str, str | None] = {
-            name: value for name, value in now.items() if was["environ"].get(name) != value
-        }
-        changed.update({name: None for name in was["environ"] if name not in now})
         return {
-            "cwd": working_directory(),
-            "environ": changed,
-            "path": [entry for entry in path if entry not in was["path"]],
+            **node,
+            "payload": shipment.payload,
+            "modules": list(shipment.modules),
+            "setting": surroundings.changes(self._setting),
         }
 
     # --- finding
@@ -318,11 +293,11 @@ class ActorSystem:
         """The reference of a running actor by name or address; `cls` gives it its type. ActorNotFound, naming those
         that run.
         """
-        return self._drive(self._lookup_steps(name))
+        return drive(self._lookup_steps(name))
 
     async def lookup_async(self, name: str, cls: Callable[..., A] | None = None, /) -> ActorRef[A]:
         """`lookup` for coroutines."""
-        return await self._drive_async(self._lookup_steps(name))
+        return await drive_async(self._lookup_steps(name))
 
     def _lookup_steps(self, name: str) -> Generator[Any, Any, ActorRef[Any]]:
         node, bare = parse_address(name)
@@ -335,7 +310,7 @@ class ActorSystem:
         """The supervision tree as data: {system, pid, children: [{name, address, uid, kind, pid, status, incarnation,
         restarts, mailbox, …}]}.
         """
-        return self._drive(_one(self._client.request("tree")))
+        return drive(one(self._client.request("tree")))
 
     # --- hearing
 
@@ -362,7 +337,7 @@ class ActorSystem:
 
         self._client.handlers[int(kind)] = hear
         if not mine:
-            self._drive(_one(self._client.request("subscribe", what=what, on=True)))
+            drive(one(self._client.request("subscribe", what=what, on=True)))
         return stream
 
     def _end_stream(self, what: str, stream: Stream[Any]) -> None:
@@ -449,41 +424,6 @@ class ActorSystem:
     ) -> None:
         await self.aclose("drain" if kind is None else "stop")
 
-    # --- driving
-
-    def _drive(self, steps: Generator[Any, Any, T]) -> T:
-        """Run steps that yield replies, blocking for each."""
-        try:
-            reply = next(steps)
-            while True:
-                try:
-                    answer = reply.result()
-                except Exception as error:
-                    reply = steps.throw(error)
-                else:
-                    reply = steps.send(answer)
-        except StopIteration as done:
-            value: T = done.value
-            return value
-
-    async def _drive_async(self, steps: Generator[Any, Any, T]) -> T:
-        try:
-            reply = next(steps)
-            while True:
-                try:
-                    answer = await reply
-                except Exception as error:
-                    reply = steps.throw(error)
-                else:
-                    reply = steps.send(answer)
-        except StopIteration as done:
-            value: T = done.value
-            return value
-
-
-def _one(reply: Any) -> Generator[Any, Any, Any]:
-    return (yield reply)
-
 
 async def _ended(pid: int) -> None:
     """Until this child of the program has ended; it is not reaped."""
@@ -495,51 +435,6 @@ async def _ended(pid: int) -> None:
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)
-
-
-def actor_options(on_error: str, redeliver: int, mailbox: MailboxOptions | None) -> dict[str, Any]:
-    """What the guardian must know of an actor besides its policy. SpecError."""
-    if on_error not in get_args(OnError):
-        raise SpecError(f"on_error is {on_error!r}: use 'crash' or 'continue'")
-    if not isinstance(redeliver, int) or isinstance(redeliver, bool) or redeliver < 0:
-        raise SpecError(f"redeliver is {redeliver!r}: give a number of process deaths, 0 or more")
-    if mailbox is not None and not isinstance(mailbox, MailboxOptions):
-        raise SpecError(f"mailbox is {mailbox!r}: give MailboxOptions(…)")
-    return {"on_error": on_error, "redeliver": redeliver, "mailbox": (mailbox or MailboxOptions()).to_wire()}
-
-
-def split_options(options: SpawnOptions) -> tuple[str | None, Policy, dict[str, Any]]:
-    """(name, policy, actor options) of spawn's keywords. TypeError for unknown ones."""
-    unknown = [key for key in options if key not in SpawnOptions.__annotations__]
-    if unknown:
-        raise TypeError(
-            f"spawn() got an unexpected keyword argument {unknown[0]!r}: keywords are options; functools.partial gives some to the factory"
-        )
-    values: dict[str, Any] = {"restart": "transient", **options}
-    values["backoff"] = values.get("backoff") or Backoff()
-    name = values.pop("name", None)
-    actor = actor_options(values.pop("on_error", "crash"), values.pop("redeliver", 0), values.pop("mailbox", None))
-    return name, Policy(**values), actor
-
-
-def working_directory() -> str | None:
-    """None: it has been removed."""
-    try:
-        return os.getcwd()  # noqa: PTH109 - as it is sent
-    except FileNotFoundError:
-        return None
-
-
-def import_path() -> list[str]:
-    """`sys.path` as it is for a process with another working directory."""
-    here = working_directory()
-    entries = [entry or here for entry in sys.path if isinstance(entry, str)]
-    return [os.path.join(here or "", entry) for entry in entries if entry]  # noqa: PTH118
-
-
-def interpreter_flags() -> list[str]:
-    """The options that this interpreter was started with (-X dev, -W error, -O, …)."""
-    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
 
 
 def _close_at_exit(reference: weakref.ref[ActorSystem]) -> None:

@@ -1,0 +1,49 @@
+"""The options of `spawn`, checked before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, get_args
+
+from .errors import SpecError
+from .mailbox import MailboxOptions
+from .supervision import Backoff, OnError, Policy, Restart
+
+
+class SpawnOptions(TypedDict, total=False):
+    """The keyword arguments of `ActorSystem.spawn`, for the methods that pass them on."""
+
+    name: str | None
+    restart: Restart
+    shutdown: float
+    start_timeout: float
+    max_restarts: int | None
+    within: float
+    backoff: Backoff | None
+    on_error: OnError
+    redeliver: int
+    mailbox: MailboxOptions | None
+
+
+def actor_options(on_error: str, redeliver: int, mailbox: MailboxOptions | None) -> dict[str, Any]:
+    """What the guardian must know of an actor besides its policy. SpecError."""
+    if on_error not in get_args(OnError):
+        raise SpecError(f"on_error is {on_error!r}: use 'crash' or 'continue'")
+    if not isinstance(redeliver, int) or isinstance(redeliver, bool) or redeliver < 0:
+        raise SpecError(f"redeliver is {redeliver!r}: give a number of process deaths, 0 or more")
+    if mailbox is not None and not isinstance(mailbox, MailboxOptions):
+        raise SpecError(f"mailbox is {mailbox!r}: give MailboxOptions(…)")
+    return {"on_error": on_error, "redeliver": redeliver, "mailbox": (mailbox or MailboxOptions()).to_wire()}
+
+
+def split_options(options: SpawnOptions) -> tuple[str | None, Policy, dict[str, Any]]:
+    """(name, policy, actor options) of spawn's keywords. TypeError for unknown ones."""
+    unknown = [key for key in options if key not in SpawnOptions.__annotations__]
+    if unknown:
+        raise TypeError(
+            f"spawn() got an unexpected keyword argument {unknown[0]!r}: keywords are options; functools.partial gives some to the factory"
+        )
+    values: dict[str, Any] = {"restart": "transient", **options}
+    values["backoff"] = values.get("backoff") or Backoff()
+    name = values.pop("name", None)
+    actor = actor_options(values.pop("on_error", "crash"), values.pop("redeliver", 0), values.pop("mailbox", None))
+    return name, Policy(**values), actor
