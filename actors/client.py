@@ -36,6 +36,8 @@ from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Record, Ring
 
 if TYPE_CHECKING:
     from .monitor import Monitor
+    from .reader import Reader
+    from .stream import Stream
 
 ASK, TELL = int(Kind.ASK), int(Kind.TELL)
 DIED = int(Kind.DIED)
@@ -77,7 +79,10 @@ class Client:
         self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
         self.gone: str | None = None  # why this connection is no longer one
         self.forked = False  # cut off by a fork, and may join again
-        self.at_loss: list[Callable[[], object]] = []  # called when the system is gone
+        self.guardian_pid = 0
+        self.reader: Reader | None = None  # a program's; None in an actor
+        self.streams: dict[str, list[Stream[Any]]] = {}  # by what the guardian reports into them
+        self.users = 1  # ActorSystem objects that share this connection
         self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
         clients[system] = self
         definitions.source = _definition
@@ -85,6 +90,7 @@ class Client:
     def rejoin(self, sock: socket.socket, endpoint: Endpoint) -> None:
         """A forked child that attaches: the inherited connection becomes a new one, and inherited references with it."""
         self.sock, self.endpoint, self.me, self.gone, self.forked = sock, endpoint, endpoint.me, None, False
+        self.users = 1
         self.monitors.clear()
         self.defined.clear()
 
@@ -409,19 +415,18 @@ class Client:
         self.endpoint.fail_all(DIED, msgpack.packb({"system": self.system, "text": why}))
         while self.monitors:
             self.monitors.popitem()[1].system_gone(why)
-        for call in self.at_loss:
-            call()
+        for stream in [stream for streams in self.streams.values() for stream in streams]:
+            stream.close()
 
     def close(self) -> None:
         """Forget the connection without a word."""
-        self.gone = self.gone or f"!system {self.system!r} is closed; start a new ActorSystem"
+        self.gone = f"!system {self.system!r} is closed; start a new ActorSystem"
         if clients.get(self.system) is self:
             del clients[self.system]
         if not clients:
             definitions.source = None
         self.endpoint.detach_all()
         self.handlers.clear()  # they know the system, which knows this client: without them, mappings need no collection
-        self.at_loss.clear()
         self.ports.clear()
         self.lanes.clear()
         self.sock.close()
@@ -469,7 +474,7 @@ def _after_fork_in_child() -> None:
             f"join it with ActorSystem.attach({client.system!r})"
         )
         client.gone, client.forked = f"!{text}", True
-        client.at_loss.clear()
+        client.streams.clear()
         client.endpoint.abandon(int(Kind.REFUSED), msgpack.packb(["ActorsError", text]))
         client.ports.clear()
         client.lanes.clear()

@@ -113,7 +113,7 @@ class _Life:
         if not self.mail.claim(message["attempt"]):  # revoked: another newborn has this mailbox
             os._exit(0)
         self.client = Client(message["system"], socket.socket(fileno=sock), endpoint, message["system"])
-        self.client.uid = message["uid"]
+        self.client.uid, self.client.guardian_pid = message["uid"], os.getppid()
         self.client.ask_timeout = message.get("ask_timeout")
         self.client.send("hello", pid=os.getpid(), attempt=message["attempt"])
         self.loop = Loop(self.client, endpoint, self.mail, message["on_error"])

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgpack
 
@@ -76,6 +76,9 @@ class ActorSystem:
     Raises `SpecError` for a bad option, `ActorsError` when a system of that name runs already.
     """
 
+    _guest = False  # attached
+    _left = False
+
     def __init__(
         self,
         name: str | None = None,
@@ -117,13 +120,9 @@ class ActorSystem:
             sock.close()
             if self._process is not None:
                 self._process.wait()
-            other = f" (its guardian is process {welcome['pid']})" if welcome and welcome.get("pid") else ""
-            raise ActorsError(
-                f"system {self.name!r} runs already{other}; attach to it, or choose another name"
-                if welcome is not None
-                else f"system {self.name!r}: its guardian did not start (see stderr)"
-            )
-        self._pid, self.guardian_pid, self._level = os.getpid(), int(welcome["pid"]), level
+            self._explain(welcome)
+        assert welcome is not None
+        self._pid, self._level = os.getpid(), level
         replies, control, bell, door = fds
         endpoint = ProgramEndpoint(welcome["endpoint"], Ring(replies, -1), bell, Ring(control, -1), door)
         os.close(replies)
@@ -135,17 +134,35 @@ class ActorSystem:
         else:
             self._client = Client(self.name, sock, endpoint, self.name)
         self._client.ask_timeout = ask_timeout
+        self._client.guardian_pid = int(welcome["pid"])
         self._client.handlers[int(Kind.LOG)] = lambda body, _sender, _corr: emit(body, self._level)
-        self._streams: list[Stream[Any]] = []
-        self._client.at_loss.append(self._close_streams)
-        self._reader = Reader(self._client, endpoint)
-        self._reader.start()
+        self._client.reader = Reader(self._client, endpoint)
+        self._client.reader.start()
+
+    def _explain(self, answer: dict[str, Any] | None) -> NoReturn:
+        """Why there was no welcome."""
+        if answer is not None:
+            whose = f" (program {answer['program']}, guardian {answer['pid']})" if answer.get("pid") else ""
+            raise ActorsError(f"system {self.name!r} runs already{whose}; attach to it, or choose another name")
+        if self._process is None:
+            raise ActorNotFound(f"system {self.name!r} is ending")
+        raise ActorsError(f"system {self.name!r}: its guardian did not start (see stderr)")
 
     @classmethod
     def attach(cls, name: str, *, ask_timeout: float | None = None) -> ActorSystem:
-        """Join a running system of the same user from another program. ActorNotFound: no system of that name runs."""
+        """Join a running system of the same user from another program (`close` leaves it again).
+
+        A process has one connection to a system: where there is one already, it is shared, with its `ask_timeout`.
+        ActorNotFound: no system of that name runs.
+        """
         self = cls.__new__(cls)
         self.name, self._process = check_system(name), None
+        known = clients.get(name)
+        if known is not None and known.gone is None:
+            self._client, self._pid, self._setting, self._guest = known, os.getpid(), None, True
+            known.users += 1
+            return self
+        self._guest = True
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.connect(socket_name(name))
@@ -161,13 +178,16 @@ class ActorSystem:
         """The system as its own actors see it."""
         self = cls.__new__(cls)
         self.name, self._process, self._client, self._pid = client.system, None, client, os.getpid()
-        self._setting = None
-        self._streams = []
-        self._reader = None  # type: ignore[assignment]
+        self._setting, self._guest = None, False
         return self
 
     def __repr__(self) -> str:
-        return f"<ActorSystem {self.name!r}{' closed' if self._client.gone else ''}>"
+        return f"<ActorSystem {self.name!r}{' closed' if self._client.gone or self._left else ''}>"
+
+    @property
+    def guardian_pid(self) -> int:
+        """The process that keeps the supervision tree (`ps`: "actors: NAME guardian")."""
+        return self._client.guardian_pid
 
     # --- starting
 
@@ -325,30 +345,28 @@ class ActorSystem:
         return self._stream("dead_letters", Kind.DEAD, dead_letter_from_wire)
 
     def _stream(self, what: str, kind: Kind, read: Callable[[Client, Any], T]) -> Stream[T]:
-        mine = [stream for stream in self._streams if getattr(stream, "what", None) == what]
-        stream: Stream[T] = Stream(lambda closed: self._end_stream(what, closed))
-        stream.what = what  # type: ignore[attr-defined]
-        self._streams.append(stream)
+        client = self._client
+        streams = client.streams.setdefault(what, [])
+
+        def end(closed: Stream[Any]) -> None:
+            streams.remove(closed)
+            if not streams and client.gone is None:
+                client.send("subscribe", what=what, on=False)
 
         def hear(body: bytes, _sender: int, _corr: int) -> None:
-            item = read(self._client, msgpack.unpackb(body, strict_map_key=False))
-            for each in [each for each in self._streams if getattr(each, "what", None) == what]:
+            item = read(client, msgpack.unpackb(body, strict_map_key=False))
+            for each in list(streams):
                 each.put(item)
 
-        self._client.handlers[int(kind)] = hear
-        if not mine:
-            drive(one(self._client.request("subscribe", what=what, on=True)))
-        return stream
-
-    def _end_stream(self, what: str, stream: Stream[Any]) -> None:
-        if stream in self._streams:
-            self._streams.remove(stream)
-        if self._client.gone is None and not any(getattr(each, "what", None) == what for each in self._streams):
-            self._client.send("subscribe", what=what, on=False)
-
-    def _close_streams(self) -> None:
-        for stream in list(self._streams):
+        client.handlers[int(kind)] = hear
+        stream: Stream[T] = Stream(end)
+        streams.append(stream)
+        try:
+            client.request("subscribe", what=what, on=True).result()
+        except BaseException:
             stream.close()
+            raise
+        return stream
 
     # --- leaving
 
@@ -360,7 +378,10 @@ class ActorSystem:
         """
         if self._pid != os.getpid():  # a forked child leaves the program's system alone
             return
-        if self._reader is None:
+        if self._guest:
+            self._leave()
+            return
+        if self._client.reader is None:
             raise ActorsError("an actor can't close the system that it lives in; use self.stop()")
         interrupted: KeyboardInterrupt | None = None
         if self._process is not None and self._process.poll() is None:
@@ -381,10 +402,19 @@ class ActorSystem:
         except ActorsError:  # the guardian is gone already
             return
 
+    def _leave(self) -> None:
+        """Others may share the connection."""
+        if not self._left:
+            self._left = True
+            self._client.users -= 1
+        if self._client.users == 0 and self._client.reader is not None:
+            self._let_go()
+
     def _let_go(self) -> None:
         if self._process is not None:
             self._process.wait()
-        self._reader.stop()
+        if self._client.reader is not None:
+            self._client.reader.stop()
         self._client.monitors.clear()  # nothing has ended where this program only leaves
         self._client.lose("it was closed")
         self._client.close()
@@ -397,7 +427,7 @@ class ActorSystem:
         and is raised when all is done.
         """
         cancelled: asyncio.CancelledError | None = None
-        if self._reader is not None and self._pid == os.getpid() and self._process is not None:
+        if self._process is not None and self._pid == os.getpid():
             while self._process.poll() is None:
                 try:
                     self._ask_to_end(how)

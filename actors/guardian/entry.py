@@ -39,6 +39,7 @@ def main(fd: int, program: int) -> NoReturn:
     config, _ = wire.recv(sock)
     if config is None:
         os._exit(1)
+    config["program"] = program
     listener = _listen(sock, config["system"])
     warden = os.getpid()
     child = os.fork()
@@ -60,23 +61,22 @@ def _listen(sock: socket.socket, system: str) -> socket.socket:
     try:
         listener.bind(socket_name(system))
     except OSError:
-        wire.send(sock, {"op": "refused", "pid": _who_has(system)})
+        wire.send(sock, {"op": "refused", **_who_has(system)})
         os._exit(1)
     listener.listen(128)
     return listener
 
 
-def _who_has(system: str) -> int:
-    """Pid of the guardian that has this name, 0 if it can't be told."""
-    import struct
-
+def _who_has(system: str) -> dict[str, int]:
+    """Pids of the guardian that has this name and of its program; empty if they can't be told."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+            other.settimeout(1.0)
             other.connect(socket_name(system))
-            pid, _, _ = struct.unpack("3i", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            return int(pid)
+            welcome, _ = wire.recv(other)
     except OSError:
-        return 0
+        return {}
+    return {} if welcome is None else {"pid": welcome["pid"], "program": welcome["program"]}
 
 
 def _ward(guardian: int, system: str) -> NoReturn:

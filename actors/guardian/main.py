@@ -50,6 +50,7 @@ class Guardian:
         zygote: tuple[socket.socket, int],
     ) -> None:
         self.system: str = config["system"]
+        self.program: int = config["program"]
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.epoll = select.epoll()
         self.timers = Timers()
@@ -122,9 +123,8 @@ class Guardian:
         self._welcome(peer)
 
     def _welcome(self, peer: Peer) -> None:
-        self.peers.send(
-            peer, {"op": "welcome", "endpoint": peer.id, "system": self.system, "pid": os.getpid()}, peer.lanes()
-        )
+        welcome = {"op": "welcome", "endpoint": peer.id, "system": self.system, "pid": os.getpid()}
+        self.peers.send(peer, {**welcome, "program": self.program}, peer.lanes())
         os.close(peer.control_fd)
         peer.control_fd = -1
 

@@ -74,7 +74,7 @@ def blobs(system: ActorSystem) -> int:
     count = 0
     for entry in Path(f"/proc/{system.guardian_pid}/fd").iterdir():
         try:
-            count += "actors:blob" in os.readlink(entry)
+            count += "actors:blob" in str(entry.readlink())
         except FileNotFoundError:
             continue
     return count
@@ -150,7 +150,7 @@ def test_large_strings_collections_and_exceptions_arrive(spawn) -> None:
         "ü" * 1_000_000,
         list(range(300_000)),
         {str(n): (n, [n]) for n in range(50_000)},
-        {n for n in range(100_000)},
+        set(range(100_000)),
     ):
         assert porter.ask(Porter.echo, value).result(60) == value
     with pytest.raises(ValueError, match="xxx"):

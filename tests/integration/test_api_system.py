@@ -1,0 +1,666 @@
+"""Systems: their names, their ends, several at once, and how other programs and forked children join one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors import (
+    Actor,
+    ActorDied,
+    ActorNotFound,
+    ActorRef,
+    ActorsError,
+    ActorSystem,
+    ExitReason,
+    SpecError,
+)
+from kit import Gate, Journal, LeakGuard, Script, alive, system_name, until
+
+
+class Counter(Actor):
+    def __init__(self, start: int = 0) -> None:
+        self.value = start
+
+    def add(self, amount: int) -> int:
+        self.value += amount
+        return self.value
+
+    def hold(self, gate: Gate) -> str:
+        gate.wait()
+        return "held"
+
+    def hang(self, journal: Journal) -> None:
+        journal.write("hanging")
+        time.sleep(3600)
+
+    def note(self, journal: Journal, number: int) -> None:
+        journal.write(number)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class Parting(Actor):
+    """Writes down when it stops."""
+
+    def __init__(self, journal: Journal, name: str) -> None:
+        self.journal, self.me = journal, name
+
+    def on_stop(self, reason: ExitReason) -> None:
+        self.journal.write(self.me, reason.kind)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(leak_guard: LeakGuard) -> LeakGuard:
+    return leak_guard
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+# --- names
+
+
+def test_a_system_without_a_name_gets_one_of_its_own() -> None:
+    with ActorSystem() as first, ActorSystem() as second:
+        assert first.name != second.name
+        with ActorSystem.attach(first.name) as guest:
+            assert guest.name == first.name
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "x" * 65, "ä", 7])
+def test_a_name_that_is_none_is_refused(name: Any) -> None:
+    with pytest.raises(SpecError, match="system name"):
+        ActorSystem(name)
+    with pytest.raises(SpecError, match="system name"):
+        ActorSystem.attach(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"log_level": "loud"}, "log_level 'loud': use one of debug, info"),
+        ({"ask_timeout": 0}, "ask_timeout 0"),
+        ({"ask_timeout": -1}, "ask_timeout -1"),
+    ],
+)
+def test_options_of_a_system_that_make_no_sense_are_named(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(SpecError, match=text):
+        ActorSystem(**options)
+
+
+def test_a_second_system_of_a_name_is_refused_with_the_pid_of_the_first() -> None:
+    """Both pids: the program's, whom a user knows, and the guardian's, which `ps` shows."""
+    with ActorSystem(system_name()) as first:
+        with pytest.raises(ActorsError, match=f"system '{first.name}' runs already") as error:
+            ActorSystem(first.name)
+        assert f"program {os.getpid()}" in str(error.value)
+        assert f"guardian {first.guardian_pid}" in str(error.value)
+        assert first.spawn(Counter).ask(Counter.add, 1).result(5) == 1
+
+
+def test_a_second_system_of_a_name_is_refused_from_another_program_too() -> None:
+    with (
+        ActorSystem(system_name()) as first,
+        Script(
+            """
+        import sys
+        from actors import ActorSystem, ActorsError
+        try:
+            ActorSystem(sys.argv[1])
+        except ActorsError as error:
+            print("refused", error)
+        """,
+            first.name,
+        ) as script,
+    ):
+        assert str(os.getpid()) in script.expect("refused")
+
+
+def test_a_name_is_free_again_when_its_system_has_ended() -> None:
+    name = system_name()
+    for number in range(3):
+        with ActorSystem(name) as system:
+            assert system.spawn(Counter, number).ask(Counter.add, 1).result(5) == number + 1
+
+
+def test_repr_shows_name_and_end() -> None:
+    with ActorSystem(system_name()) as system:
+        assert repr(system) == f"<ActorSystem '{system.name}'>"
+    assert repr(system) == f"<ActorSystem '{system.name}' closed>"
+
+
+# --- the end
+
+
+def test_leaving_with_handles_what_was_accepted(journal: Journal) -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter)
+        for number in range(200):
+            counter.tell(Counter.note, journal, number)
+    assert journal.lines() == [str(number) for number in range(200)]
+
+
+def test_leaving_with_handles_what_was_accepted_however_long_that_takes(journal: Journal) -> None:
+    """Longer than the shutdown time."""
+
+    class Slow(Actor):
+        def work(self, journal: Journal, number: int) -> None:
+            time.sleep(0.02)
+            journal.write(number)
+
+    with ActorSystem(system_name()) as system:
+        slow = system.spawn(Slow, shutdown=0.01)
+        for number in range(10):
+            slow.tell(Slow.work, journal, number)
+    assert journal.lines() == [str(number) for number in range(10)]
+
+
+def test_leaving_with_by_an_exception_applies_the_shutdown_times(journal: Journal) -> None:
+    with pytest.raises(RuntimeError, match="in the block"), ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, shutdown=0.05)
+        counter.tell(Counter.hang, journal)
+        journal.until("hanging")
+        raise RuntimeError("in the block")
+
+
+def test_on_stop_runs_in_reverse_order(journal: Journal) -> None:
+    with ActorSystem(system_name()) as system:
+        for name in ("a", "b", "c"):
+            system.spawn(Parting, journal, name)
+    assert journal.lines() == ["c shutdown", "b shutdown", "a shutdown"]
+
+
+def test_close_where_with_does_not_fit_and_twice_is_harmless(journal: Journal) -> None:
+    system = ActorSystem(system_name())
+    counter = system.spawn(Counter)
+    counter.tell(Counter.note, journal, 1)
+    system.close()
+    system.close()
+    assert journal.lines() == ["1"]
+    with system:  # leaving it closes once more
+        pass
+
+
+def test_close_from_several_threads_at_once() -> None:
+    system = ActorSystem(system_name())
+    system.spawn(Counter)
+    threads = [threading.Thread(target=system.close) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_close_from_a_monitors_callback(journal: Journal) -> None:
+    system = ActorSystem(system_name())
+    counter = system.spawn(Counter)
+    closed = threading.Event()
+
+    def close(down: Any) -> None:
+        system.close()
+        closed.set()
+
+    counter.monitor(close)
+    counter.stop()
+    assert closed.wait(10)
+    until(lambda: not any("reader" in thread.name for thread in threading.enumerate()), "the reader has ended")
+
+
+def test_pending_asks_end_when_the_system_is_closed(tmp_path: Path) -> None:
+    system = ActorSystem(system_name())
+    reply = system.spawn(Counter).ask(Counter.hold, Gate(tmp_path / "gate"))
+    system.close("kill")
+    with pytest.raises(ActorDied):
+        reply.result(5)
+
+
+def test_async_with_and_aclose(journal: Journal) -> None:
+    async def main() -> None:
+        async with ActorSystem(system_name()) as system:
+            counter = await system.spawn_async(Counter, 10)
+            assert await counter.ask(Counter.add, 1) == 11
+            counter.tell(Counter.note, journal, 1)
+        await system.aclose()  # harmless
+        other = ActorSystem(system_name())
+        other.spawn(Counter).tell(Counter.note, journal, 2)
+        await other.aclose()
+        await other.aclose()
+
+    asyncio.run(main())
+    assert journal.lines() == ["1", "2"]
+
+
+def test_aclose_lets_the_loop_run_while_it_drains(tmp_path: Path) -> None:
+    async def main() -> str:
+        gate = Gate(tmp_path / "gate")
+        async with ActorSystem(system_name()) as system:
+            reply = system.spawn(Counter).ask(Counter.hold, gate)
+            opening = asyncio.ensure_future(asyncio.to_thread(gate.open))
+        await opening
+        return await reply
+
+    assert asyncio.run(main()) == "held"
+
+
+def test_a_cancelled_aclose_goes_on_with_the_shutdown_times(journal: Journal) -> None:
+    async def main() -> None:
+        system = ActorSystem(system_name())
+        system.spawn(Counter, shutdown=0.05).tell(Counter.hang, journal)
+        journal.until("hanging")
+        closing = asyncio.ensure_future(system.aclose())
+        await asyncio.sleep(0.05)
+        assert not closing.done()  # draining
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(ActorsError, match="closed"):
+            system.tree()
+
+    asyncio.run(main())
+
+
+def test_async_with_left_by_an_exception_applies_the_shutdown_times(journal: Journal) -> None:
+    async def main() -> None:
+        async with ActorSystem(system_name()) as system:
+            system.spawn(Counter, shutdown=0.05).tell(Counter.hang, journal)
+            await asyncio.to_thread(journal.until, "hanging")
+            raise RuntimeError("in the block")
+
+    with pytest.raises(RuntimeError, match="in the block"):
+        asyncio.run(main())
+
+
+def test_a_system_that_nobody_closes_ends_with_its_program() -> None:
+    with Script("""
+        from actors import Actor, ActorSystem
+        class Idle(Actor):
+            pass
+        system = ActorSystem()
+        print("guardian", system.guardian_pid)
+        print("actor", system.spawn(Idle).info()["pid"])
+    """) as script:
+        pids = [int(script.expect(word)) for word in ("guardian", "actor")]
+        assert script.process.wait(20) == 0
+    until(lambda: not any(alive(pid) for pid in pids), "all are gone")
+
+
+def test_an_actor_cannot_close_the_system_that_it_lives_in() -> None:
+    class Rebel(Actor):
+        def close(self) -> None:
+            self.system.close()
+
+    with ActorSystem(system_name()) as system:
+        rebel = system.spawn(Rebel)
+        with pytest.raises(ActorsError, match=r"an actor can't close the system that it lives in; use self\.stop"):
+            rebel.ask(Rebel.close).result(5)
+
+
+def test_the_library_starts_one_thread_and_installs_no_signal_handler() -> None:
+    before = (
+        threading.active_count(),
+        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+    )
+    with ActorSystem(system_name()) as system:
+        system.spawn(Counter).ask(Counter.add, 1).result(5)
+        assert threading.active_count() <= before[0] + 1
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)] == before[1]
+    assert threading.active_count() == before[0]
+
+
+def test_ctrl_c_while_the_system_closes_goes_one_step_further_and_is_raised_when_all_is_done() -> None:
+    with Script("""
+        import time
+        from actors import Actor, ActorSystem
+        class Busy(Actor):
+            def hang(self):
+                print("hanging", flush=True)
+                time.sleep(3600)
+        try:
+            with ActorSystem() as system:
+                system.spawn(Busy, shutdown=0.1).tell(Busy.hang)
+                time.sleep(0.2)
+                print("leaving", flush=True)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """) as script:
+        script.expect("leaving")
+        time.sleep(0.1)  # it drains: would take for ever
+        script.interrupt()
+        script.expect("interrupted")
+        assert script.process.wait(20) == 0
+
+
+# --- several systems
+
+
+def test_nested_systems_in_one_program_do_not_mix() -> None:
+    with ActorSystem(system_name()) as outer:
+        first = outer.spawn(Counter, 10, name="counter")
+        with ActorSystem(system_name()) as inner:
+            second = inner.spawn(Counter, 20, name="counter")
+            assert first != second
+            assert first.ask(Counter.add, 1).result(5) == 11
+            assert second.ask(Counter.add, 1).result(5) == 21
+            assert inner.lookup("counter") == second
+            assert outer.lookup("counter") == first
+        assert first.ask(Counter.add, 1).result(5) == 12
+        with pytest.raises(ActorsError, match="closed"):
+            second.tell(Counter.add, 1)
+
+
+def test_a_reference_of_another_system_can_be_carried_but_not_used_by_an_actor() -> None:
+    class Carrier(Actor):
+        def carry(self, ref: ActorRef[Any]) -> ActorRef[Any]:
+            return ref
+
+        def use(self, ref: ActorRef[Counter]) -> int:
+            return ref.ask(Counter.add, 1).result(5)
+
+    with ActorSystem(system_name()) as outer, ActorSystem(system_name()) as inner:
+        counter, carrier = outer.spawn(Counter), inner.spawn(Carrier)
+        assert carrier.ask(Carrier.carry, counter).result(5) == counter
+        assert carrier.ask(Carrier.carry, counter).result(5).ask(Counter.add, 1).result(5) == 1
+        with pytest.raises(ActorsError, match=f"not connected to system '{outer.name}'"):
+            carrier.ask(Carrier.use, counter).result(5)
+
+
+def test_many_systems_one_after_the_other() -> None:
+    for _ in range(4):
+        with ActorSystem(system_name()) as system:
+            assert system.spawn(Counter).ask(Counter.add, 1).result(5) == 1
+
+
+def test_a_system_is_freed_when_it_is_closed() -> None:
+    import weakref
+
+    system = ActorSystem(system_name())
+    system.spawn(Counter).ask(Counter.add, 1).result(5)
+    system.close()
+    gone = weakref.ref(system)
+    del system
+    gc.collect()
+    assert gone() is None
+
+
+# --- attach
+
+
+def test_attach_joins_a_running_system_from_another_program() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, 5, name="counter")
+        with Script(
+            """
+            import sys
+            from actors import Actor, ActorSystem
+            class Guest(Actor):
+                def hello(self):
+                    return "hello from a guest"
+            system = ActorSystem.attach(sys.argv[1])
+            counter = system.lookup("counter")
+            print("asked", counter.ask("add", 1).result(10))
+            print("spawned", system.spawn(Guest, name="guest").ask(Guest.hello).result(10))
+            system.close()
+            system.close()
+            print("left")
+            """,
+            system.name,
+        ) as script:
+            assert script.expect("asked") == "6"
+            assert script.expect("spawned") == "hello from a guest"
+            script.expect("left")
+        assert counter.ask(Counter.add, 1).result(5) == 7  # the system goes on
+        assert system.lookup("guest").ask("hello").result(5) == "hello from a guest"
+
+
+def test_attach_to_what_does_not_run_says_so() -> None:
+    with pytest.raises(ActorNotFound, match="no system 'nobody-here' of this user runs"):
+        ActorSystem.attach("nobody-here")
+
+
+def test_attach_as_a_context_manager_and_async() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, name="counter")
+        with ActorSystem.attach(system.name) as guest:
+            assert guest.lookup("counter", Counter).ask(Counter.add, 1).result(5) == 1
+
+        async def main() -> int:
+            async with ActorSystem.attach(system.name) as guest:
+                return await guest.lookup("counter", Counter).ask(Counter.add, 1)
+
+        assert asyncio.run(main()) == 2
+        assert counter.ask(Counter.add, 1).result(5) == 3
+
+
+def test_attaching_in_the_program_itself_disturbs_nobody() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, name="counter")
+        guests = [ActorSystem.attach(system.name) for _ in range(3)]
+        assert [guest.lookup("counter", Counter).ask(Counter.add, 1).result(5) for guest in guests] == [1, 2, 3]
+        guests[0].close()
+        assert counter.ask(Counter.add, 1).result(5) == 4
+        assert system.spawn(Counter, 1).ask(Counter.add, 1).result(5) == 2
+        assert guests[1].lookup("counter", Counter).ask(Counter.add, 1).result(5) == 5
+        guests[2].close()
+        assert system.lookup("counter", Counter).ask(Counter.add, 1).result(5) == 6
+        guests[1].close()
+        guests[1].close()
+        assert counter.ask(Counter.add, 1).result(5) == 7
+
+
+def test_guests_of_one_program_share_their_connection_until_the_last_has_left() -> None:
+    with ActorSystem(system_name()) as system:
+        system.spawn(Counter, name="counter")
+        with Script(
+            """
+            import sys, threading
+            from actors import ActorSystem
+            first, second = [ActorSystem.attach(sys.argv[1]) for _ in range(2)]
+            mine, yours = first.lookup("counter"), second.lookup("counter")
+            print("equal", mine == yours)
+            first.close()
+            first.close()
+            print("still", mine.ask("add", 1).result(10), yours.ask("add", 1).result(10))
+            second.close()
+            try:
+                mine.ask("add", 1)
+            except Exception as error:
+                print("error", error)
+            print("threads", threading.active_count())
+            third = ActorSystem.attach(sys.argv[1])
+            print("again", third.lookup("counter").ask("add", 1).result(10))
+            """,
+            system.name,
+        ) as script:
+            assert script.expect("equal") == "True"
+            assert script.expect("still") == "1 2"
+            assert f"system '{system.name}' is closed" in script.expect("error")
+            assert script.expect("threads") == "1"
+            assert script.expect("again") == "3"
+
+
+def test_streams_of_guests_and_owner_all_hear() -> None:
+    with ActorSystem(system_name()) as system, ActorSystem.attach(system.name) as guest:
+        streams = [system.events(), guest.events(), guest.events()]
+        system.spawn(Counter)
+        assert [stream.get(5).kind for stream in streams] == ["started"] * 3
+        streams[1].close()
+        system.spawn(Counter)
+        assert [streams[0].get(5).kind, streams[2].get(5).kind] == ["started"] * 2
+        assert list(streams[1]) == []
+
+
+def test_a_guest_hears_that_the_system_has_ended(tmp_path: Path) -> None:
+    system = ActorSystem(system_name())
+    counter = system.spawn(Counter, name="counter")
+    with Script(
+        """
+        import sys
+        sys.path.append(sys.argv[3])
+        from actors import ActorDied, ActorSystem, SystemDied
+        from kit import Gate
+        guest = ActorSystem.attach(sys.argv[1])
+        events = guest.events()
+        reply = guest.lookup("counter").ask("hold", Gate(sys.argv[2]))
+        print("asked")
+        try:
+            reply.result(20)
+        except ActorDied as error:
+            print("reply", error)
+        print("events", [event.kind for event in events])
+        try:
+            guest.tree()
+        except SystemDied as error:
+            print("tree", error)
+        guest.close()
+        print("left")
+        """,
+        system.name,
+        tmp_path / "gate",
+        Path(__file__).parents[1],
+    ) as script:
+        script.expect("asked")
+        until(lambda: counter.info()["busy_since"], "it is in hand")
+        system.close("kill")
+        assert counter.address in script.expect("reply")
+        assert "stopped" in script.expect("events")
+        assert f"system '{system.name}' is gone" in script.expect("tree")
+        script.expect("left")
+
+
+def test_a_guest_that_is_killed_disturbs_nobody() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, name="counter")
+        with Script(
+            """
+            import sys, time
+            from actors import ActorSystem
+            system = ActorSystem.attach(sys.argv[1])
+            counter = system.lookup("counter")
+            for _ in range(100):
+                counter.tell("add", 1)
+            print("told")
+            time.sleep(60)
+            """,
+            system.name,
+        ) as script:
+            script.expect("told")
+            script.kill()
+        assert counter.ask(Counter.add, 0).result(5) == 100
+
+
+# --- forks
+
+
+def child_result(work: Callable[[], Any]) -> Any:
+    """Do it in a forked child; what it returned, or the error that it raised."""
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sending.send(work())
+        except BaseException as error:
+            sending.send(error)
+        finally:
+            os._exit(0)
+    try:
+        assert receiving.poll(20), "the child says nothing"
+        return receiving.recv()
+    finally:
+        os.waitpid(pid, 0)
+        receiving.close()
+        sending.close()
+
+
+def test_a_forked_child_is_outside_the_system_until_it_attaches() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, 10)
+        assert counter.ask(Counter.add, 1).result(5) == 11
+
+        def before() -> str:
+            texts = []
+            for call in (
+                lambda: counter.tell(Counter.add, 1),
+                lambda: counter.ask(Counter.add, 1).result(5),
+                lambda: system.spawn(Counter),
+                lambda: counter.info(),
+            ):
+                try:
+                    call()
+                    texts.append("it worked")
+                except ActorsError as error:
+                    texts.append(str(error))
+            return "\n".join(texts)
+
+        said = child_result(before)
+        assert said.count("forked from a program of system") == 4
+        assert said.count(f"ActorSystem.attach('{system.name}')") == 4
+        assert counter.ask(Counter.add, 1).result(5) == 12
+
+
+def test_inherited_references_work_after_attach() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, 10)
+
+        def after() -> list[int]:
+            joined = ActorSystem.attach(system.name)
+            got = [counter.ask(Counter.add, 1).result(10), joined.spawn(Counter, 5).ask(Counter.add, 1).result(10)]
+            joined.close()
+            return got
+
+        assert child_result(after) == [11, 6]
+        assert child_result(after) == [12, 6]
+        assert counter.ask(Counter.add, 1).result(5) == 13
+
+
+def test_closing_an_inherited_system_in_the_child_leaves_it_alone() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, 10)
+        assert child_result(lambda: system.close()) is None
+        assert counter.ask(Counter.add, 1).result(5) == 11
+
+
+def test_a_forked_child_may_start_a_system_of_its_own() -> None:
+    with ActorSystem(system_name()) as system:
+        counter = system.spawn(Counter, 10)
+
+        def own() -> int:
+            with ActorSystem() as other:
+                return other.spawn(Counter, 1).ask(Counter.add, 1).result(10)
+
+        assert child_result(own) == 2
+        assert counter.ask(Counter.add, 1).result(5) == 11
+
+
+# --- the tree
+
+
+def test_tree_is_the_system_as_data() -> None:
+    class Parent(Actor):
+        def on_start(self) -> None:
+            self.child = self.spawn(Counter, name="child")
+
+    with ActorSystem(system_name()) as system:
+        parent = system.spawn(Parent, name="parent")
+        tree = system.tree()
+        assert (tree["system"], tree["pid"]) == (system.name, system.guardian_pid)
+        (top,) = tree["children"]
+        assert top == parent.info()
+        (child,) = top["children"]
+        assert (child["name"], child["status"], child["restarts"]) == ("parent/child", "running", 0)
+        assert child["address"] == f"actor://{system.name}/parent/child"
+        assert alive(child["pid"])
