@@ -178,17 +178,18 @@ def test_a_module_object_named_by_value_goes_with_its_content(package: types.Mod
 
 
 def test_by_value_is_for_this_shipment_only(package: types.ModuleType) -> None:
+    before = list_registry_pickle_by_value()
     ship(package.Worker, (2,), by_value=frozenset({"onlyhere.work"}))
     with pytest.raises(CodecError):
         ship(package.Worker, (threading.Lock(),), by_value=frozenset({"onlyhere.work"}))
-    assert list_registry_pickle_by_value() == set()
+    assert list_registry_pickle_by_value() == before
 
 
 def test_a_module_that_the_program_registered_itself_stays_registered(package: types.ModuleType) -> None:
     cloudpickle.register_pickle_by_value(package)
     try:
         assert ship(package.Worker, (2,), by_value=frozenset({"onlyhere.work"})).modules == ()
-        assert list_registry_pickle_by_value() == {"onlyhere.work"}
+        assert "onlyhere.work" in list_registry_pickle_by_value()
     finally:
         cloudpickle.unregister_pickle_by_value(package)
 
