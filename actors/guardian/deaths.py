@@ -52,8 +52,8 @@ class Deaths:
             if found.si_code in (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED):
                 self._exited(pid, found.si_code, found.si_status)
             else:
-                os.waitid(os.P_PID, pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
-                if found.si_code == os.CLD_STOPPED:
+                took = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+                if took is not None and took.si_code == os.CLD_STOPPED:  # a stop may have come since the look
                     self._nudge(pid, 20)
 
     def _exited(self, pid: int, code: int, status: int) -> None:
