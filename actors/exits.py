@@ -64,9 +64,10 @@ class ExitReason:
     def _what(self) -> str:
         match self.kind:
             case "signal":
-                return f"killed by {self.signal.name if self.signal else f'signal {self.code}'}"
+                text = f"killed by {self.signal.name if self.signal else f'signal {self.code}'}"
+                return f"{text} {self.error}" if self.error else text
             case "exit":
-                return f"exited with code {self.code}"
+                return f"exited with code {self.code}{f' {self.error}' if self.error else ''}"
             case "exception":
                 return f"raised {self.error}" if self.error else "raised an exception"
         text = {"normal": "stopped itself", "shutdown": "shut down"}.get(self.kind, self.kind)

@@ -20,6 +20,9 @@ def drive(steps: Generator[Any, Any, T]) -> T:
                 answer = reply.result()
             except Exception as error:
                 reply = steps.throw(error)
+            except BaseException:  # Ctrl-C: what was asked for is not wanted any more
+                reply.cancel()
+                raise
             else:
                 reply = steps.send(answer)
     except StopIteration as done:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from .errors import ActorNotFound
+from .errors import ActorNotFound, SpecError
 from .exits import ExitReason
 from .options import actor_options
 from .ref import ActorRef
 from .steps import drive, one
-from .supervision.spec import Child, Supervisor
+from .supervision.spec import Child, Supervisor, expand
 
 if TYPE_CHECKING:
     from .client import Client
@@ -81,14 +80,20 @@ class Supervised:
         self._client.send("resume", uid=self.uid if name is None else self[name].uid)
 
     def add(self, child: Child[Any] | Supervisor) -> ActorRef[Any] | Supervised:
-        """Start one more child, after the others; returns when it is ready. SpawnError."""
-        before = set(self.children())
-        drive(self._add_steps(child))
-        return next(value for name, value in self.children().items() if name not in before)
-
-    def _add_steps(self, child: Child[Any] | Supervisor) -> Generator[Any, Any, Any]:
-        return (yield from self._system._request_steps(self.uid, flatten(child)))
+        """Start one more child, after the others; returns when it is ready. SpawnError; SpecError: it is several."""
+        if isinstance(child, Child) and child.count > 1:
+            raise SpecError(f"{child!r}: add takes one child at a time; give each a name and add it by itself")
+        if not child.named:
+            (child,) = expand((child,), self.children())
+        answer = drive(self._system._request_steps(self.uid, flatten(child)))
+        if isinstance(child, Child):
+            return ActorRef(self._client.system, answer["name"], answer["uid"])
+        return Supervised(self._client, answer["name"], answer["uid"], self._system)
 
     def wait(self, timeout: float | None = None) -> ExitReason:
-        """Block until the whole tree has ended (or FAILED): why."""
-        return ExitReason.from_wire(self._client.request("wait", uid=self.uid).result(timeout))
+        """Block until the whole tree has ended (or FAILED): why. AskTimeout: not within `timeout` seconds."""
+        reply = self._client.request("wait", about=self._client.address(self.name), uid=self.uid)
+        try:
+            return ExitReason.from_wire(reply.result(timeout))
+        finally:
+            reply.cancel()

@@ -41,7 +41,7 @@ from .shipping import ship
 from .steps import drive, drive_async, one
 from .stream import Stream
 from .supervision import Backoff, Policy, Restart
-from .supervision.spec import Child, OnError, Supervisor, name_of
+from .supervision.spec import OnError, Supervisor, name_of
 from .transports._ring import Ring
 
 if TYPE_CHECKING:
@@ -238,13 +238,13 @@ class ActorSystem:
     ) -> Any:
         return await drive_async(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
-    def start(self, tree: Supervisor | Child[Any]) -> Supervised:
+    def start(self, tree: Supervisor) -> Supervised:
         """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are
         stopped again.
         """
         return drive(self._start_steps(tree))
 
-    async def start_async(self, tree: Supervisor | Child[Any]) -> Supervised:
+    async def start_async(self, tree: Supervisor) -> Supervised:
         """`start` for coroutines."""
         return await drive_async(self._start_steps(tree))
 
@@ -272,11 +272,12 @@ class ActorSystem:
         answer = yield from self._request_steps(parent, [(node, factory, args)])
         return ActorRef(self.name, answer["name"], answer["uid"])
 
-    def _start_steps(self, tree: Supervisor | Child[Any], parent: int = ROOT) -> Generator[Any, Any, Supervised]:
+    def _start_steps(self, tree: Supervisor) -> Generator[Any, Any, Supervised]:
         from .supervised import Supervised, flatten
 
-        nodes = flatten(tree)
-        answer = yield from self._request_steps(parent, nodes)
+        if not isinstance(tree, Supervisor):
+            raise SpecError(f"start takes a Supervisor, not {tree!r}; wrap it in Supervisor(…), or use spawn")
+        answer = yield from self._request_steps(ROOT, flatten(tree))
         return Supervised(self._client, answer["name"], answer["uid"], self)
 
     def _request_steps(

@@ -99,7 +99,10 @@ class Deaths:
         if record.mail is not None:
             self.guardian.mailroom.in_hand(record, said, not final)
         crashed = reason.abnormal and not meant
-        if crashed and self.guardian.hands.spawner_above(record) is None:
+        top = self.guardian.hands.spawner_above(record)
+        if top is not None:
+            top.failures[record.uid] = record.name, record.bye.get("traceback") or ""
+        elif crashed:
             details = {"exception": record.bye["traceback"]} if record.bye.get("traceback") else {}
             self.guardian.watch.log(
                 "warning", "crashed", actor=self.guardian.watch.address(record.name), reason=str(reason), **details
@@ -158,9 +161,7 @@ class Deaths:
         if other is None or not other.pid or not reason.abnormal:
             return
         said = reason.to_wire()
-        said["error"] = (
-            f"linked to {source.name if source else name}, which {'was ' if reason.kind == 'signal' else ''}{reason}"
-        )
+        said["error"] = f"{reason.error or ''} (linked to {source.name if source else name})".lstrip()
         other.override = said
         os.kill(other.pid, signal.SIGKILL)
 

@@ -137,15 +137,6 @@ class Desk:
         self._command(m, "restart")
 
     def op_resume(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        uid = m["uid"]
-        record = self.guardian.registry.by_uid.get(uid)
-        if (
-            record is not None
-            and record.mail is not None
-            and uid in self.guardian.tree
-            and self.guardian.tree.status(uid) == "failed"
-        ):
-            record.mail.reopen()
         self._command(m, "resume")
 
     def _command(self, m: Message, name: str) -> None:
@@ -153,8 +144,12 @@ class Desk:
             self.guardian.hands.perform(getattr(self.guardian.tree, name)(m["uid"], time.monotonic()))
 
     def op_forget(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        """Nobody waits for the answer to a `wait` any more."""
-        self.guardian.watch.forget_wait(peer.id, m["call"])
+        """Nobody waits for the answer to a request any more: what it was to start is stopped again."""
+        waited = peer.id, m["call"]
+        self.guardian.watch.forget_wait(*waited)
+        for record in [each for each in self.guardian.registry.by_uid.values() if each.spawner == waited]:
+            record.spawner = None
+            self.guardian.hands.perform(self.guardian.tree.kill(record.uid, time.monotonic()))
 
     def op_cancel(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.by_uid.get(m["uid"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..exits import ExitReason
 from ..message import Kind
 from ..supervision import actions as act
-from .mailroom import ENDED
+from .mailroom import ENDED, FAILED
 
 if TYPE_CHECKING:
     from .main import Guardian
@@ -58,6 +58,8 @@ class Hands:
     def _do_spawn(self, action: act.Spawn) -> None:
         record = self.guardian.registry.by_uid[action.uid]
         record.doomed = 0
+        if record.mail is not None and record.mail.closed == FAILED:  # resumed
+            record.mail.reopen()
         self.guardian.nursery.begin(record)
 
     def _do_ask(self, action: act.Ask) -> None:
@@ -88,11 +90,11 @@ class Hands:
 
     def _do_startfailed(self, action: act.StartFailed) -> None:
         record = self.guardian.registry.by_uid[action.uid]
-        cause = self.guardian.registry.by_uid.get(action.cause, record)
+        name, details = record.failures.pop(action.cause, (record.name, ""))
+        record.failures.clear()
         if record.spawner is not None:
             (endpoint, corr), record.spawner = record.spawner, None
-            text = f"{self.guardian.watch.address(cause.name)} did not start: {action.reason}"
-            details = cause.bye.get("traceback")
+            text = f"{self.guardian.watch.address(name)} did not start: {action.reason}"
             self.guardian.peers.refuse(endpoint, corr, "SpawnError", f"{text}\n\n{details}" if details else text)
 
     def _do_ended(self, action: act.Ended) -> None:

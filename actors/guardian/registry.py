@@ -41,6 +41,7 @@ class Record:
         self.override: dict[str, Any] | None = None  # the reason, when the guardian killed it for another's death
         self.doomed = 0  # signal to send at its hello
         self.spawner: tuple[int, int] | None = None  # (endpoint, corr) to be told when it is ready
+        self.failures: dict[int, tuple[str, str]] = {}  # while it starts: uid below -> its name, its traceback
         self.dropped = 0  # messages, by a mailbox that was full
         self.last_reason: dict[str, Any] | None = None
 

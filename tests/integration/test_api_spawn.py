@@ -102,6 +102,25 @@ def test_spawn_async_lets_the_event_loop_run_meanwhile(system: ActorSystem, tmp_
     assert in_loop(main) == "hello"
 
 
+def test_cancelling_spawn_async_leaves_no_actor(system: ActorSystem, tmp_path: Path) -> None:
+    class Slow(Plain):
+        def __init__(self, journal: Journal) -> None:
+            journal.write("constructing")
+            time.sleep(60)
+
+    journal = Journal(tmp_path / "journal")
+
+    async def main() -> None:
+        spawning = asyncio.ensure_future(system.spawn_async(Slow, journal, name="unwanted"))
+        await asyncio.to_thread(journal.until, "constructing")
+        spawning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await spawning
+
+    in_loop(main)
+    until(lambda: "unwanted" not in {each["name"] for each in system.tree()["children"]}, "it is gone")
+
+
 def test_spawn_in_a_coroutine_blocks_and_works(spawn) -> None:
     """As in a notebook's cell, whose loop runs: blocking is allowed where nothing depends on it."""
 

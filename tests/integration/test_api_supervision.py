@@ -1,0 +1,628 @@
+"""Supervision as a program sees it: trees, strategies, monitors, links, events and reasons."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors import (
+    Actor,
+    ActorDied,
+    ActorNotFound,
+    ActorRef,
+    ActorSystem,
+    Down,
+    Event,
+    ExitReason,
+    MailboxOptions,
+    SpawnError,
+    SpecError,
+)
+from actors.supervision import Backoff, Child, Supervisor
+from kit import Gate, Journal, system_name, until
+
+AT_ONCE = Backoff(0.0, 0.0)
+
+
+class Part(Actor):
+    """Writes down when it starts and stops."""
+
+    def __init__(self, journal: Journal, me: str) -> None:
+        self.journal, self.me = journal, me
+
+    def on_start(self) -> None:
+        self.journal.write("start", self.me)
+
+    def on_stop(self, reason: ExitReason) -> None:
+        self.journal.write("stop", self.me)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def fail(self) -> None:
+        raise ValueError("told to")
+
+    def leave(self) -> None:
+        self.stop()
+
+    def exit(self, code: int) -> None:
+        os._exit(code)
+
+    def kill_yourself(self, number: int) -> None:
+        os.kill(os.getpid(), number)
+
+
+class Plain(Actor):
+    def pid(self) -> int:
+        return os.getpid()
+
+    def fail(self) -> None:
+        raise ValueError("told to")
+
+    def leave(self) -> None:
+        self.stop()
+
+    def exit(self, code: int) -> None:
+        os._exit(code)
+
+    def kill_yourself(self, number: int) -> None:
+        os.kill(os.getpid(), number)
+
+    def hold(self, gate: Gate) -> str:
+        gate.wait()
+        return "held"
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+def pids(tree: Any) -> dict[str, int]:
+    return {name: ref.ask("pid").result(10) for name, ref in tree.children().items()}
+
+
+# --- specifications
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Child(42), r"child 42: the factory must be a class or other callable, not 42"),
+        (lambda: Child(Plain, name="a b"), r"child 'a b': name must be made of letters"),
+        (lambda: Child(Plain, count=0), r"child 'plain': count must be a whole number from 1 on, not 0"),
+        (lambda: Child(Plain, restart="often"), r"child 'plain': restart must be one of permanent, transient, temporary, not 'often'"),
+        (lambda: Child(Plain, shutdown=-1.0), r"child 'plain': shutdown must be 0 or more seconds"),
+        (lambda: Child(Plain, redeliver=-1), r"child 'plain': redeliver must be a whole number from 0 on, not -1"),
+        (lambda: Child(Plain, on_error="ignore"), r"child 'plain': on_error must be one of crash, continue, not 'ignore'"),
+        (lambda: Supervisor(Child(Plain), name="s", strategy="all_for_one"), r"supervisor 's': strategy must be one of one_for_one"),
+        (lambda: Supervisor(Child(Plain, name="x"), Child(Plain, name="x"), name="s"), r"supervisor 's': two children are called 'x'"),
+        (lambda: Supervisor(Plain, name="s"), r"supervisor 's': children must be Child or Supervisor, not .*wrap a class in Child"),
+        (lambda: Supervisor(max_restarts=-1), r"max_restarts must be None or a whole number from 0 on, not -1"),
+        (lambda: Supervisor(within=0), r"within must be more than 0 seconds"),
+    ],
+)  # fmt: skip
+def test_a_specification_that_makes_no_sense_is_refused_where_it_is_made(make: Any, text: str) -> None:
+    with pytest.raises(SpecError, match=text) as error:
+        make()
+    assert isinstance(error.value, ValueError)
+
+
+# --- trees
+
+
+def test_start_returns_when_every_child_is_ready_in_order(own: ActorSystem, journal: Journal) -> None:
+    tree = Supervisor(
+        Supervisor(Child(Part, journal, "store", name="store", restart="transient", shutdown=10.0), name="stores"),
+        Child(Part, journal, "parser", name="parser", count=2),
+        Child(Part, journal, "reader", name="reader"),
+        name="etl", strategy="rest_for_one", max_restarts=5, within=30.0, backoff=Backoff(0.01, 5.0, jitter=0.2),
+    )  # fmt: skip
+    etl = own.start(tree)
+    assert journal.lines() == ["start store", "start parser", "start parser", "start reader"]
+    assert list(etl.children()) == ["stores", "parser-1", "parser-2", "reader"]
+    assert own.lookup("etl/reader", Part).ask(Part.pid).result(5) == etl["reader"].info()["pid"]
+    assert etl["stores"]["store"].address == f"actor://{own.name}/etl/stores/store"
+
+
+def test_a_tree_stops_in_reverse_order(own: ActorSystem, journal: Journal) -> None:
+    etl = own.start(Supervisor(*[Child(Part, journal, name, name=name) for name in "abc"], name="etl"))
+    etl.stop()
+    assert etl.wait(10).kind == "shutdown"
+    assert journal.lines()[3:] == ["stop c", "stop b", "stop a"]
+
+
+def test_start_async_does_the_same(own: ActorSystem, journal: Journal) -> None:
+    async def main() -> list[str]:
+        etl = await own.start_async(Supervisor(Child(Part, journal, "a", name="a"), name="etl"))
+        return list(etl.children())
+
+    assert asyncio.run(main()) == ["a"]
+
+
+def test_a_child_alone_is_no_tree(own: ActorSystem) -> None:
+    with pytest.raises(SpecError, match=r"start takes a Supervisor, not Child\('plain'\); wrap it in Supervisor"):
+        own.start(Child(Plain))  # type: ignore[arg-type]
+
+
+def test_a_child_that_does_not_start_stops_those_before_it_and_is_named(own: ActorSystem, journal: Journal) -> None:
+    class Broken(Actor):
+        def on_start(self) -> None:
+            raise RuntimeError("no database")
+
+    with pytest.raises(
+        SpawnError, match=f"actor://{own.name}/etl/broken did not start: raised RuntimeError: no database"
+    ):
+        own.start(Supervisor(Child(Part, journal, "a", name="a"), Child(Broken, name="broken"), name="etl"))
+    until(lambda: journal.lines() == ["start a", "stop a"], "the first was stopped again")
+    until(lambda: own.tree()["children"] == [], "nothing is left")
+    own.start(Supervisor(Child(Part, journal, "a", name="a"), name="etl"))  # the name is free
+
+
+def test_children_can_be_restarted_stopped_and_added(own: ActorSystem, journal: Journal) -> None:
+    etl = own.start(Supervisor(*[Child(Part, journal, name, name=name) for name in "ab"], name="etl"))
+    before = pids(etl)
+    etl.restart("a")
+    until(lambda: pids(etl)["a"] != before["a"], "another process")
+    assert pids(etl)["b"] == before["b"]
+    assert etl["a"].info()["restarts"] == 0
+    etl.stop("b")
+    until(lambda: list(etl.children()) == ["a"], "b is gone")
+    added = etl.add(Child(Part, journal, "c", name="c"))
+    assert isinstance(added, ActorRef)
+    assert added.ask(Part.pid).result(5) > 0
+    assert list(etl.children()) == ["a", "c"]
+    nested = etl.add(Supervisor(Child(Plain, name="deep"), name="more"))
+    assert nested["deep"].ask(Plain.pid).result(5) > 0
+    with pytest.raises(SpawnError, match="the name 'etl/c' is taken"):
+        etl.add(Child(Plain, name="c"))
+    with pytest.raises(ActorNotFound, match=r"'etl' has no child 'nobody'; it has: a, c, more"):
+        etl.restart("nobody")
+
+
+def test_children_are_added_one_at_a_time_and_numbered_if_they_have_no_name(own: ActorSystem) -> None:
+    etl = own.start(Supervisor(Child(Plain), name="etl"))
+    assert [etl.add(Child(Plain)).name for _ in range(2)] == ["etl/plain-2", "etl/plain-3"]
+    with pytest.raises(SpecError, match="add takes one child at a time"):
+        etl.add(Child(Plain, name="more", count=2))
+
+
+def test_permanent_is_a_childs_default(own: ActorSystem) -> None:
+    etl = own.start(Supervisor(Child(Plain, name="a"), name="etl"))
+    first = pids(etl)["a"]
+    etl["a"].tell(Plain.leave)
+    until(lambda: pids(etl)["a"] != first, "it was restarted")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "restarted"),
+    [("one_for_one", {"b"}), ("one_for_all", {"a", "b", "c"}), ("rest_for_one", {"b", "c"})],
+)
+def test_strategies_restart_whom_they_say(own: ActorSystem, strategy: Any, restarted: set[str]) -> None:
+    etl = own.start(
+        Supervisor(*[Child(Plain, name=name) for name in "abc"], name="etl", strategy=strategy, backoff=AT_ONCE)
+    )
+    before = pids(etl)
+    etl["b"].tell(Plain.fail)
+    until(lambda: {name for name, pid in pids(etl).items() if pid != before[name]} == restarted, "the right ones")
+
+
+def test_mail_waits_while_a_group_restarts(own: ActorSystem) -> None:
+    etl = own.start(
+        Supervisor(*[Child(Plain, name=name) for name in "ab"], name="etl", strategy="one_for_all", backoff=AT_ONCE)
+    )
+    etl["a"].tell(Plain.fail)
+    replies = [etl["b"].ask(Plain.pid) for _ in range(20)]
+    assert all(reply.result(10) > 0 for reply in replies)
+
+
+def test_too_many_restarts_escalate_to_the_supervisor_above(own: ActorSystem) -> None:
+    events = own.events()
+    inner = Supervisor(Child(Plain, name="weak"), name="inner", max_restarts=1, within=60.0, backoff=AT_ONCE)
+    outer = own.start(
+        Supervisor(inner, Child(Plain, name="strong"), name="outer", max_restarts=5, within=60.0, backoff=AT_ONCE)
+    )
+    strong = outer["strong"].ask(Plain.pid).result(5)
+    weak = own.lookup("outer/inner/weak", Plain)
+    for _ in range(2):
+        weak.tell(Plain.fail)
+        weak.ask(Plain.pid).result(10)
+    kinds = []
+    while "escalated" not in kinds:
+        event = events.get(10)
+        kinds.append(event.kind)
+    assert event.ref.name == "outer/inner"
+    assert weak.ask(Plain.pid).result(10) > 0
+    assert outer["strong"].ask(Plain.pid).result(5) == strong
+
+
+def test_in_a_root_supervisor_the_child_that_used_up_the_restarts_fails_and_its_siblings_are_untouched(
+    own: ActorSystem,
+) -> None:
+    tree = Supervisor(*[Child(Plain, name=name) for name in "ab"], name="etl", max_restarts=0, backoff=AT_ONCE)
+    etl = own.start(tree)
+    first, other = etl["a"], etl["b"]
+    pid = other.ask(Plain.pid).result(5)
+    downs: list[Down] = []
+    first.monitor(downs.append)
+    first.tell(Plain.fail)
+    assert "told to" in str(first.wait(10))
+    until(lambda: len(downs) == 1, "the monitor fires")
+    assert first.info()["status"] == "failed"
+    with pytest.raises(ActorDied):
+        first.tell(Plain.pid)
+    assert other.ask(Plain.pid).result(5) == pid
+    etl.resume("a")
+    until(lambda: first.info()["status"] == "running", "it runs again")
+    assert first.ask(Plain.pid).result(10) > 0
+
+
+def test_a_failed_supervisor_resumes_with_all_that_is_below_it(own: ActorSystem) -> None:
+    inner = Supervisor(*[Child(Plain, name=name) for name in "ab"], name="inner", max_restarts=0, backoff=AT_ONCE)
+    outer = own.start(Supervisor(inner, name="outer", max_restarts=0, backoff=AT_ONCE))
+    first, second = outer["inner"]["a"], outer["inner"]["b"]
+    first.tell(Plain.fail)
+    assert "told to" in str(outer["inner"].wait(10))
+    until(lambda: second.info()["status"] == "failed", "its sibling is down, too")
+    for ref in (first, second):
+        with pytest.raises(ActorDied):
+            ref.ask(Plain.pid).result(5)
+    outer.resume("inner")
+    until(lambda: {ref.info()["status"] for ref in (first, second)} == {"running"}, "both run again")
+    assert [ref.ask(Plain.pid).result(10) > 0 for ref in (first, second)] == [True, True]
+
+
+def test_failed_keeps_queued_tells_and_ends_queued_asks(own: ActorSystem, tmp_path: Path, journal: Journal) -> None:
+    class Keeper(Actor):
+        def hold_and_fail(self, gate: Gate) -> None:
+            gate.wait()
+            raise ValueError("told to")
+
+        def note(self, journal: Journal, number: int) -> None:
+            journal.write(number)
+
+    gate = Gate(tmp_path / "gate")
+    keeper = own.spawn(Keeper, max_restarts=0)
+    downs: list[Down] = []
+    keeper.monitor(downs.append)
+    keeper.tell(Keeper.hold_and_fail, gate)
+    for number in range(5):
+        keeper.tell(Keeper.note, journal, number)
+    asked = keeper.ask(Keeper.note, journal, 99)
+    gate.open()
+    assert isinstance(asked.exception(10), ActorDied)
+    assert keeper.wait(10).kind == "exception"
+    until(lambda: len(downs) == 1, "the monitor fires")
+    assert not downs[0].restarting
+    for call in (lambda: keeper.tell(Keeper.note, journal, 7), lambda: keeper.ask(Keeper.note, journal, 7).result(5)):
+        with pytest.raises(ActorDied):
+            call()
+    assert keeper.info()["status"] == "failed"
+    keeper.resume()
+    journal.until(4)
+    assert journal.lines() == ["0", "1", "2", "3", "4"]
+
+
+# --- reasons
+
+
+@pytest.mark.parametrize(
+    ("act", "reason", "text"),
+    [
+        (lambda ref: ref.tell(Plain.leave), ExitReason("normal"), "stopped itself"),
+        (lambda ref: ref.stop(), ExitReason("shutdown"), "shut down"),
+        (lambda ref: ref.tell(Plain.fail), ExitReason("exception", code=1, error="ValueError: told to"), "raised ValueError: told to"),
+        (lambda ref: ref.tell(Plain.exit, 0), ExitReason("exit", code=0), "exited with code 0"),
+        (lambda ref: ref.tell(Plain.exit, 7), ExitReason("exit", code=7), "exited with code 7"),
+        (lambda ref: ref.tell(Plain.kill_yourself, 11), ExitReason("signal", signal=signal.SIGSEGV), "killed by SIGSEGV"),
+        (lambda ref: ref.kill(), ExitReason("signal", signal=signal.SIGKILL), "killed by SIGKILL"),
+    ],
+)  # fmt: skip
+def test_an_exit_reason_says_how_it_ended_as_data_and_as_a_sentence(
+    spawn, act: Any, reason: ExitReason, text: str
+) -> None:
+    ref = spawn(Plain, restart="temporary")
+    act(ref)
+    got = ref.wait(10)
+    assert got == reason
+    assert str(got) == text
+    assert isinstance(got.signal, signal.Signals | None)
+
+
+# --- monitors
+
+
+def test_a_monitor_outside_actors_calls_back_exactly_once(spawn) -> None:
+    downs: list[Down] = []
+    ref = spawn(Plain)
+    ref.monitor(downs.append)
+    ref.stop()
+    until(lambda: downs, "the callback was called")
+    ref.wait(5)
+    assert [(down.ref, down.reason, down.restarting) for down in downs] == [(ref, ExitReason("shutdown"), False)]
+
+
+def test_a_monitor_of_one_that_is_already_dead_calls_back_too(spawn) -> None:
+    downs: list[Down] = []
+    ref = spawn(Plain)
+    ref.kill()
+    ref.wait(5)
+    ref.monitor(downs.append)
+    until(lambda: downs, "the callback was called")
+    assert (downs[0].ref, downs[0].reason.signal) == (ref, signal.SIGKILL)
+
+
+def test_a_monitor_speaks_of_the_actor_not_of_an_incarnation(spawn) -> None:
+    downs: list[Down] = []
+    ref = spawn(Plain, backoff=AT_ONCE)
+    ref.monitor(downs.append)
+    ref.tell(Plain.fail)
+    ref.ask(Plain.pid).result(5)
+    assert downs == []
+    ref.stop()
+    until(lambda: downs, "the callback was called")
+    assert downs[0].reason.kind == "shutdown"
+
+
+def test_a_monitor_with_incarnations_hears_every_crash_too(spawn) -> None:
+    downs: list[Down] = []
+    ref = spawn(Plain, backoff=AT_ONCE)
+    ref.monitor(downs.append, incarnations=True)
+    for _ in range(2):
+        ref.tell(Plain.fail)
+        ref.ask(Plain.pid).result(5)
+    ref.stop()
+    until(lambda: len(downs) == 3, "three downs")
+    assert [(down.reason.kind, down.restarting) for down in downs] == [
+        ("exception", True),
+        ("exception", True),
+        ("shutdown", False),
+    ]
+
+
+def test_a_cancelled_monitor_hears_nothing(spawn) -> None:
+    downs: list[Down] = []
+    other: list[Down] = []
+    ref = spawn(Plain)
+    monitor = ref.monitor(downs.append)
+    ref.monitor(other.append)
+    monitor.cancel()
+    monitor.cancel()
+    ref.stop()
+    until(lambda: other, "the other one hears it")
+    assert downs == []
+
+
+def test_a_monitors_callback_that_raises_harms_nobody(spawn, caplog: pytest.LogCaptureFixture) -> None:
+    called = threading.Event()
+    ref = spawn(Plain)
+    ref.monitor(lambda down: 1 / 0)
+    ref.monitor(lambda down: called.set())
+    ref.stop()
+    assert called.wait(5)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_monitors_callback_may_spawn_the_successor(system: ActorSystem, spawn) -> None:
+    successors: list[int] = []
+
+    def replace(down: Down) -> None:
+        successor = system.spawn(Plain)
+        successors.append(successor.ask(Plain.pid).result(10))
+        successor.kill()
+
+    ref = spawn(Plain)
+    ref.monitor(replace)
+    ref.kill()
+    until(lambda: successors, "it was replaced")
+
+
+class Watcher(Actor):
+    def __init__(self) -> None:
+        self.heard: list[tuple[ActorRef[Any], ExitReason]] = []
+
+    def watch(self, ref: ActorRef[Any], incarnations: bool = False) -> None:
+        self.monitor_ = self.monitor(ref, incarnations=incarnations)
+
+    def unwatch(self) -> None:
+        self.monitor_.cancel()
+
+    def on_down(self, ref: ActorRef[Any], reason: ExitReason) -> None:
+        self.heard.append((ref, reason))
+
+    def all(self) -> list[tuple[ActorRef[Any], ExitReason]]:
+        return self.heard
+
+    def fail(self) -> None:
+        raise ValueError("told to")
+
+
+class AsyncWatcher(Watcher):
+    async def on_down(self, ref: ActorRef[Any], reason: ExitReason) -> None:
+        await asyncio.sleep(0)
+        self.heard.append((ref, reason))
+
+
+@pytest.mark.parametrize("kind", [Watcher, AsyncWatcher])
+def test_on_down_hears_of_monitored_actors_once(spawn, kind: Any) -> None:
+    watcher, ref = spawn(kind), spawn(Plain)
+    watcher.ask(Watcher.watch, ref).result(5)
+    ref.stop()
+    until(lambda: watcher.ask(Watcher.all).result(5), "it was told")
+    assert watcher.ask(Watcher.all).result(5) == [(ref, ExitReason("shutdown"))]
+    watcher.ask(Watcher.watch, ref).result(5)  # already dead
+    until(lambda: len(watcher.ask(Watcher.all).result(5)) == 2, "it was told again")
+
+
+def test_on_down_with_incarnations_hears_every_crash(spawn) -> None:
+    watcher, ref = spawn(Watcher), spawn(Plain, backoff=AT_ONCE)
+    watcher.ask(Watcher.watch, ref, True).result(5)
+    ref.tell(Plain.fail)
+    until(lambda: len(watcher.ask(Watcher.all).result(5)) == 1, "the crash")
+    ref.ask(Plain.pid).result(5)
+    ref.kill()
+    until(lambda: len(watcher.ask(Watcher.all).result(5)) == 2, "the end")
+    assert [reason.kind for _, reason in watcher.ask(Watcher.all).result(5)] == ["exception", "signal"]
+
+
+def test_a_cancelled_monitor_of_an_actor_hears_nothing(spawn) -> None:
+    watcher, ref, other = spawn(Watcher), spawn(Plain), spawn(Plain)
+    watcher.ask(Watcher.watch, ref).result(5)
+    watcher.ask(Watcher.unwatch).result(5)
+    watcher.ask(Watcher.watch, other).result(5)
+    ref.kill()
+    ref.wait(5)
+    other.kill()
+    until(lambda: watcher.ask(Watcher.all).result(5), "it hears of the other")
+    assert [each for each, _ in watcher.ask(Watcher.all).result(5)] == [other]
+
+
+def test_monitors_end_with_their_incarnation(spawn) -> None:
+    watcher, ref = spawn(Watcher, backoff=AT_ONCE), spawn(Plain)
+    watcher.ask(Watcher.watch, ref).result(5)
+    watcher.tell(Watcher.fail)
+    assert watcher.ask(Watcher.all).result(5) == []
+    ref.kill()
+    ref.wait(5)
+    assert watcher.ask(Watcher.all).result(5) == []
+
+
+# --- links
+
+
+class Linked(Plain):
+    def link_to(self, ref: ActorRef[Any]) -> None:
+        self.link(ref)
+
+
+def test_linked_actors_end_together_when_one_ends_abnormally(spawn) -> None:
+    first, second = spawn(Linked, restart="temporary"), spawn(Linked, restart="temporary")
+    first.ask(Linked.link_to, second).result(5)
+    second.tell(Plain.fail)
+    assert second.wait(5).kind == "exception"
+    reason = first.wait(5)
+    assert reason.kind == "exception"
+    assert f"linked to {second.name}" in str(reason)
+
+
+def test_links_go_both_ways(spawn) -> None:
+    first, second = spawn(Linked, restart="temporary"), spawn(Linked, restart="temporary")
+    first.ask(Linked.link_to, second).result(5)
+    first.kill()
+    assert f"linked to {first.name}" in str(second.wait(5).error)
+
+
+def test_a_normal_end_leaves_linked_actors_alone(spawn) -> None:
+    first, second = spawn(Linked), spawn(Linked)
+    first.ask(Linked.link_to, second).result(5)
+    second.tell(Plain.leave)
+    second.wait(5)
+    assert first.ask(Plain.pid).result(5) > 0
+    assert first.info()["incarnation"] == 1
+
+
+def test_a_link_to_one_that_has_ended_abnormally_ends_the_linker(spawn) -> None:
+    first, second = spawn(Linked, restart="temporary"), spawn(Linked, restart="temporary")
+    second.tell(Plain.fail)
+    second.wait(5)
+    first.tell(Linked.link_to, second)
+    assert f"linked to {second.name}" in str(first.wait(5))
+
+
+def test_links_are_between_incarnations(spawn) -> None:
+    """Both are restarted; the next incarnations are not linked any more."""
+    first, second = spawn(Linked, backoff=AT_ONCE), spawn(Linked, backoff=AT_ONCE)
+    first.ask(Linked.link_to, second).result(5)
+    second.tell(Plain.fail)
+    until(lambda: (first.info()["restarts"], second.info()["restarts"]) == (1, 1), "both were restarted")
+    assert first.ask(Plain.pid).result(5) > 0
+    second.tell(Plain.fail)
+    until(lambda: second.info()["restarts"] == 2, "it was restarted again")
+    second.ask(Plain.pid).result(5)
+    assert first.info()["restarts"] == 1
+
+
+def test_a_link_made_while_the_other_restarts_attaches_to_the_next_incarnation(spawn) -> None:
+    first, second = spawn(Linked, restart="temporary"), spawn(Linked, backoff=Backoff(60.0, 60.0))
+    for _ in range(2):  # the first restart is immediate
+        until(lambda: second.info()["status"] == "running", "it runs")
+        second.tell(Plain.fail)
+    until(lambda: second.info()["status"] == "backoff", "it waits")
+    first.ask(Linked.link_to, second).result(5)
+    second.restart()
+    second.ask(Plain.pid).result(5)
+    assert first.info()["status"] == "running"
+    second.kill()
+    assert f"linked to {second.name}" in str(first.wait(5))
+
+
+# --- events
+
+
+def test_events_tell_everything_that_happens_as_it_happens(own: ActorSystem) -> None:
+    events = own.events()
+    ref = own.spawn(Plain, backoff=AT_ONCE, name="plain")
+    pid = ref.ask(Plain.pid).result(5)
+    ref.tell(Plain.fail)
+    ref.ask(Plain.pid).result(5)
+    ref.stop()
+    ref.wait(5)
+    seen: list[Event] = []
+    while not seen or seen[-1].kind != "stopped":
+        seen.append(events.get(5))
+    kinds = [event.kind for event in seen]
+    assert kinds[0] == "started"
+    assert [kind for kind in kinds if kind in ("started", "crashed", "restarted", "stopped")] == [
+        "started", "crashed", "restarted", "stopped",
+    ]  # fmt: skip
+    crashed = seen[kinds.index("crashed")]
+    assert (crashed.ref, crashed.pid) == (ref, pid)
+    assert crashed.reason == ExitReason("exception", code=1, error="ValueError: told to")
+    assert seen[-1].reason == ExitReason("shutdown")
+    assert all(isinstance(event.time, float) for event in seen)
+
+
+def test_events_can_be_iterated_in_a_loop(own: ActorSystem) -> None:
+    async def main() -> list[str]:
+        events = own.events()
+        ref = await own.spawn_async(Plain)
+        ref.kill()
+        seen = []
+        async for event in events:
+            seen.append(event.kind)
+            if event.kind == "stopped":
+                events.close()
+        return seen
+
+    seen = asyncio.run(main())
+    assert seen[0] == "started"
+    assert seen[-1] == "stopped"
+
+
+def test_iterators_of_events_end_with_the_system(leak_guard) -> None:
+    with ActorSystem(system_name("events")) as system:
+        events = system.events()
+        got: list[str] = []
+        thread = threading.Thread(target=lambda: got.extend(event.kind for event in events))
+        thread.start()
+        system.spawn(Plain)
+    thread.join(5)
+    assert got[0] == "started"
+    assert got[-1] == "stopped"
+
+
+def test_a_mailbox_and_options_of_a_child_are_taken(own: ActorSystem) -> None:
+    etl = own.start(
+        Supervisor(
+            Child(Plain, name="a", mailbox=MailboxOptions(capacity=4096), on_error="continue", redeliver=1), name="etl"
+        )
+    )
+    first = pids(etl)["a"]
+    etl["a"].tell(Plain.fail)
+    assert pids(etl)["a"] == first  # on_error="continue"
