@@ -137,7 +137,8 @@ class Deaths:
         rings = [record.mail for record in self.guardian.registry.by_uid.values() if record.mail] + [
             peer.replies for peer in self.guardian.peers.by_id.values()
         ]
-        if tries and any(ring.owner() == pid for ring in rings):
+        owners = {owner for ring in rings if (owner := ring.owner())}  # threads
+        if tries and any(os.path.exists(f"/proc/{pid}/task/{owner}") for owner in owners):  # noqa: PTH110
             os.kill(pid, signal.SIGCONT)
             self.guardian.timers.after(0.0005, lambda: self._stop_again(pid, tries - 1))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..transports._ring import Ring
     from .peers import Peer
 
-REMEMBERED = 100_000  # ended actors whose reason is still known
+REMEMBERED = 10_000  # ended actors whose reason is still known; each takes some 700 bytes
 
 
 class Record:

@@ -7,6 +7,7 @@ from .leaks import LeakGuard, system_name
 from .processes import RUN, Family, Process, alive, children, descendants, family, kill, marked, process, processes
 from .resources import Resources
 from .script import Script
+from .trap import Trap
 from .until import until
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Process",
     "Resources",
     "Script",
+    "Trap",
     "alive",
     "children",
     "descendants",
