@@ -1,6 +1,7 @@
 """What every test can ask for: a guard against leaks and reproducible chance.
 
-The seed of a run is printed in its first lines and, for each test that uses it, in the output that a failure shows; `--seed N` repeats it.
+The seed of a run is printed in its first lines and, for each test that uses it, in the output that a failure shows;
+`--seed N` repeats it.
 """
 
 from __future__ import annotations

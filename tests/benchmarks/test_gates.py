@@ -1,8 +1,8 @@
 """The targets hold by half their margin: one run of all cases that have a target, and their references, judged one by
 one.
 
-A machine that does something else meanwhile measures that as well. So a target that is missed is measured again, and one
-that is missed again while others kept the machine busy is not judged: the reason says by how many cores.
+A machine that does something else meanwhile measures that as well. So a target that is missed is measured again, and
+one that is missed again while others kept the machine busy is not judged: the reason says by how many cores.
 """
 
 from __future__ import annotations

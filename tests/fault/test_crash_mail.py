@@ -34,8 +34,9 @@ class Slow(Actor):
 def test_a_thousand_messages_behind_the_one_in_hand_survive_a_sigkill_in_order(
     system: ActorSystem, journal: Journal, tmp_path: Path
 ) -> None:
-    """1,000 tells wait behind a handler that never ends; the process is killed: the next incarnation handles all 1,000, in order, and the
-    tell in hand is one dead letter."""
+    """1,000 tells wait behind a handler that never ends; the process is killed: the next incarnation handles all 1,000,
+    in order, and the tell in hand is one dead letter.
+    """
     letters = system.dead_letters()
     slow = system.spawn(Slow, journal, name="slow")
     first = slow.ask(Slow.pid).result(10)
@@ -59,7 +60,9 @@ def test_a_thousand_messages_behind_the_one_in_hand_survive_a_sigkill_in_order(
 def test_the_ask_in_hand_at_a_sigkill_ends_with_actor_died_and_queued_asks_are_answered(
     system: ActorSystem, journal: Journal, tmp_path: Path
 ) -> None:
-    """The asker in hand hears `ActorDied` (restarting, killed by SIGKILL) at once; an ask behind it is answered by the next incarnation."""
+    """The asker in hand hears `ActorDied` (restarting, killed by SIGKILL) at once; an ask behind it is answered by the
+    next incarnation.
+    """
     slow = system.spawn(Slow, journal, name="slow")
     first = slow.ask(Slow.pid).result(10)
     held = slow.ask(Slow.hold, Gate(tmp_path / "gate"))
@@ -122,7 +125,9 @@ def test_every_asker_in_hand_of_a_concurrent_actor_is_told_at_its_death(system: 
 def test_with_redeliver_what_was_in_hand_is_handled_again_first_and_in_order(
     system: ActorSystem, journal: Journal
 ) -> None:
-    """redeliver=1: after one death the four in hand come first, oldest first, then the two that waited; nobody hears of the death."""
+    """redeliver=1: after one death the four in hand come first, oldest first, then the two that waited; nobody hears of
+    the death.
+    """
     wide = system.spawn(Wide, journal, redeliver=1)
     pid = wide.ask(Wide.pid).result(10)
     replies = [wide.ask(Wide.work, number, 1) for number in range(6)]
@@ -133,7 +138,9 @@ def test_with_redeliver_what_was_in_hand_is_handled_again_first_and_in_order(
 
 
 def test_past_its_redeliveries_a_message_is_reported(system: ActorSystem, journal: Journal) -> None:
-    """redeliver=1 and two deaths: the asks that were in hand both times end with `ActorDied`; those of the second death alone come again."""
+    """redeliver=1 and two deaths: the asks that were in hand both times end with `ActorDied`; those of the second death
+    alone come again.
+    """
     wide = system.spawn(Wide, journal, redeliver=1)
     pids = [wide.ask(Wide.pid).result(10)]
     replies = [wide.ask(Wide.work, number, 2) for number in range(4)]
@@ -175,7 +182,9 @@ class Raising(Actor):
 def test_a_crash_of_one_handler_ends_a_concurrent_actor_though_others_are_suspended(
     system: ActorSystem, journal: Journal
 ) -> None:
-    """A tell raises while an ask is suspended for ever: the process ends, the ask hears `ActorDied` with the exception's text."""
+    """A tell raises while an ask is suspended for ever: the process ends, the ask hears `ActorDied` with the
+    exception's text.
+    """
     wide = system.spawn(Wide, journal)
     pid = wide.ask(Wide.pid).result(10)
     held = wide.ask(Wide.work, 0, 1)

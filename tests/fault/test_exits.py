@@ -71,6 +71,10 @@ def killed_by(number: signal.Signals) -> ExitReason:
     return ExitReason("signal", signal=number)
 
 
+FATAL = (
+    signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+    signal.SIGSEGV, signal.SIGUSR1,
+)  # fmt: skip
 ENDS: dict[str, tuple[str, tuple[Any, ...], ExitReason]] = {
     "exit 0": ("leave", (0,), ExitReason("exit", code=0)),
     "exit 3": ("leave", (3,), ExitReason("exit", code=3)),
@@ -85,9 +89,7 @@ ENDS: dict[str, tuple[str, tuple[Any, ...], ExitReason]] = {
     "KeyboardInterrupt": ("interrupt", (), ExitReason("exception", code=1, error="KeyboardInterrupt: ")),
     "a null pointer": ("segfault", (), killed_by(signal.SIGSEGV)),
     "abort()": ("abort", (), killed_by(signal.SIGABRT)),
-    **{number.name: ("take", (int(number),), killed_by(number)) for number in (
-        signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGUSR1,
-    )},
+    **{number.name: ("take", (int(number),), killed_by(number)) for number in FATAL},
     "stop()": ("end", (), ExitReason("normal")),
 }  # fmt: skip
 
@@ -120,7 +122,9 @@ def until_stopped(events: Any) -> list[Event]:
 
 @pytest.mark.parametrize("how", ENDS)
 def test_an_end_is_reported_once_and_alike_to_monitor_events_and_wait(shared: ActorSystem, how: str) -> None:
-    """Of a temporary actor, the monitor, the events and `wait` tell one end, the same, with the kind, code and signal of the kernel."""
+    """Of a temporary actor, the monitor, the events and `wait` tell one end, the same, with the kind, code and signal
+    of the kernel.
+    """
     method, args, expected = ENDS[how]
     downs: list[Down] = []
     with_incarnations: list[Down] = []
@@ -148,7 +152,9 @@ def test_an_end_is_reported_once_and_alike_to_monitor_events_and_wait(shared: Ac
 def test_a_crash_of_a_transient_actor_is_reported_once_as_restarting_and_it_lives_on(
     shared: ActorSystem, how: str
 ) -> None:
-    """A monitor of incarnations hears one Down, restarting; a plain monitor hears nothing; the next incarnation answers."""
+    """A monitor of incarnations hears one Down, restarting; a plain monitor hears nothing; the next incarnation
+    answers.
+    """
     method, args, expected = ENDS[how]
     downs: list[Down] = []
     crashes: list[Down] = []
@@ -181,7 +187,9 @@ def test_whoever_asked_hears_the_reason_of_the_death(shared: ActorSystem, how: s
 
 
 def test_an_exception_that_can_be_neither_shown_nor_sent_reaches_the_asker_as_remote_error(shared: ActorSystem) -> None:
-    """`ask` of a handler that raises such an exception gives a `RemoteError` with its type's name, and the actor lives on."""
+    """`ask` of a handler that raises such an exception gives a `RemoteError` with its type's name, and the actor lives
+    on.
+    """
     mortal = shared.spawn(Mortal)
     with pytest.raises(RemoteError, match="Unspeakable"):
         mortal.ask(Mortal.fail_unspeakably).result(10)
@@ -248,7 +256,7 @@ def test_fifty_actors_that_die_at_once_are_reported_once_each(system: ActorSyste
         else:
             assert mortal.ask(Mortal.ok).result(20) == "ok"
     until(lambda: len(downs) == count // 2 and len(crashes) == count, "every monitor heard")
-    assert {down.ref for down in downs} == {mortal for mortal in mortals[1::2]}
+    assert {down.ref for down in downs} == set(mortals[1::2])
     assert {down.ref for down in crashes} == set(mortals)
     assert all(down.reason == killed_by(signal.SIGKILL) for down in downs + crashes)
     assert all(down.restarting == (down.ref in mortals[::2]) for down in crashes)

@@ -1,4 +1,6 @@
-"""The guardian, or the warden above it, is killed: the system is over, and everybody who waits hears of it; the program lives on."""
+"""The guardian, or the warden above it, is killed: the system is over, and everybody who waits hears of it; the program
+lives on.
+"""
 
 from __future__ import annotations
 

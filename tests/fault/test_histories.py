@@ -1,4 +1,6 @@
-"""Histories: under load, with processes killed at marked points and at random, every accepted message is handled or reported, in order."""
+"""Histories: under load, with processes killed at marked points and at random, every accepted message is handled or
+reported, in order.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +124,9 @@ class Load:
             self.history.report(name, number)
 
 
-def judged(system: ActorSystem, target: ActorRef[Any], history: History, journal: Journal, letters: Any, redeliver: int) -> None:
+def judged(
+    system: ActorSystem, target: ActorRef[Any], history: History, journal: Journal, letters: Any, redeliver: int
+) -> None:
     """End the target when all is handled, and check the history."""
     target.stop()
     target.wait(30)
@@ -199,7 +203,12 @@ while True:
 
 @pytest.mark.parametrize("deaths", [25, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_producers_that_are_killed_while_they_push_leave_the_others_in_peace(
-    deaths: int, system: ActorSystem, journal: Journal, tmp_path: Any, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+    deaths: int,
+    system: ActorSystem,
+    journal: Journal,
+    tmp_path: Any,
+    rng: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Four actors, an attached program and a thread push to one actor, and actors and program are killed at random:
     the receiver goes on answering, what was accepted is handled once and in order."""

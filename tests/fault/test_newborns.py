@@ -90,9 +90,7 @@ def test_restarts_lose_and_double_nothing_when_newborns_die_too(
     letters = system.dead_letters()
     history = History()
     names = [f"w{number}" for number in range(4)]
-    workers = {
-        name: system.spawn(Worker, journal, name=name, backoff=AT_ONCE, redeliver=redeliver) for name in names
-    }
+    workers = {name: system.spawn(Worker, journal, name=name, backoff=AT_ONCE, redeliver=redeliver) for name in names}
     numbers = dict.fromkeys(names, 0)
     with killer(system, 0.5, rng):
         for _ in range(deaths):

@@ -1,7 +1,10 @@
-"""The zygote, its candidates and the processes that wait for their birth are killed: no actor notices, no spawn is lost."""
+"""The zygote, its candidates and the processes that wait for their birth are killed: no actor notices, no spawn is
+lost.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
@@ -29,7 +32,9 @@ class Worker(Actor):
 
 @contextmanager
 def running(*bodies: Callable[[], Any]) -> Iterator[threading.Event]:
-    """Run each of these again and again in a thread of its own until the block ends; what one raises is raised at the end."""
+    """Run each of these again and again in a thread of its own until the block ends; what one raises is raised at the
+    end.
+    """
     over, errors = threading.Event(), list[BaseException]()
 
     def again(body: Callable[[], Any]) -> None:
@@ -156,10 +161,8 @@ def test_an_import_that_kills_its_process_harms_only_its_own_spawn(system: Actor
         import deadly_module  # type: ignore[import-not-found]
 
         steady = system.spawn(Worker)
-        try:
+        with contextlib.suppress(SpawnError):
             system.spawn(deadly_module.Deadly)  # by value, once the guardian knows that it can't be imported
-        except SpawnError:
-            pass
         assert steady.ask(Worker.echo, 1).result(10) == 1
         assert system.spawn(Worker).ask(Worker.echo, 2).result(10) == 2
     finally:

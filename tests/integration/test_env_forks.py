@@ -169,7 +169,9 @@ with ActorSystem() as system:
 
 
 def test_a_fork_while_a_callback_waits_for_the_forking_thread(program: Program) -> None:
-    """It does not wait for ever for the reader, which can't stop now; the callback goes on afterwards, and others after it."""
+    """It does not wait for ever for the reader, which can't stop now; the callback goes on afterwards, and others after
+    it.
+    """
     program.write(
         "script.py",
         BEGIN

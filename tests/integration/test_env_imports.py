@@ -1,4 +1,6 @@
-"""Modules of the user's are imported by a process of their own: one that fails, hangs, dies or has threads harms nobody."""
+"""Modules of the user's are imported by a process of their own: one that fails, hangs, dies or has threads harms
+nobody.
+"""
 
 from __future__ import annotations
 

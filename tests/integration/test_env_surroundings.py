@@ -192,7 +192,9 @@ def test_modules_of_the_old_working_directory(program: Program, arguments: tuple
 
 @STYLES
 def test_random_numbers_differ(program: Program, style: str) -> None:
-    """Of two actors, of an actor and the program, of an actor and its next incarnation; though the program chose a seed."""
+    """Of two actors, of an actor and the program, of an actor and its next incarnation; though the program chose a
+    seed.
+    """
     program.write(
         "script.py",
         PROBE

@@ -343,9 +343,8 @@ def test_fails(system):
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("mode", ["importlib", "prepend", "append"])
-def test_under_pytest(program: Program, mode: str, workers: str) -> None:
+@pytest.mark.parametrize(("mode", "workers"), [("importlib", 0), ("importlib", 2), ("prepend", 0)])
+def test_under_pytest(program: Program, mode: str, workers: int) -> None:
     """Test files are modules that others can't import, or can, by the import mode; under xdist, several at once."""
     program.write("pytest.ini", "[pytest]\n")
     program.write("suite/test_one.py", TESTS)

@@ -1,4 +1,6 @@
-"""What fault tests share: a journal that survives death, a history that is judged, a guard against leaks, and processes as /proc shows them."""
+"""What fault tests share: a journal that survives death, a history that is judged, a guard against leaks, and processes
+as /proc shows them.
+"""
 
 from .gate import Gate
 from .history import History

@@ -1,7 +1,7 @@
 """A gate that an actor's handler waits at until the test opens it.
 
-Rule: a named pipe: the handler blocks in `open` for reading, the test's open for writing lets it go on. A handler that is killed at the
-gate leaves nothing. Picklable: it is its path.
+Rule: a named pipe: the handler blocks in `open` for reading, the test's open for writing lets it go on. A handler that
+is killed at the gate leaves nothing. Picklable: it is its path.
 """
 
 from __future__ import annotations

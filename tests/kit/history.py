@@ -1,11 +1,13 @@
-"""The history of a run in which processes died: what was sent, accepted, handled and reported, and whether that is what was promised.
+"""The history of a run in which processes died: what was sent, accepted, handled and reported, and whether that is what
+was promised.
 
-Promise that is checked: every accepted message was handled or reported (never neither); nothing was handled that was never sent; each
-sender's messages were handled in the order in which it sent them; nothing was handled twice, except messages that were in hand at a death
-when `redeliver` allows it, and those not more often than it says.
+Promise that is checked: every accepted message was handled or reported (never neither); nothing was handled that was
+never sent; each sender's messages were handled in the order in which it sent them; nothing was handled twice, except
+messages that were in hand at a death when `redeliver` allows it, and those not more often than it says.
 
-"Begun" and "handled" are written by the actor itself (`Journal`), before and after its work, so a message that was in hand at a death is
-begun and not handled. Rejected: counting only ("1,000 sent, 1,000 received"), which a loss and a double together pass.
+"Begun" and "handled" are written by the actor itself (`Journal`), before and after its work, so a message that was in
+hand at a death is begun and not handled. Rejected: counting only ("1,000 sent, 1,000 received"), which a loss and a
+double together pass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What happened, written down by processes that may die at any moment, and read by the test.
 
-Rule: one line, one `write` to a file opened for appending: whole or not there, in one order for all writers, and it survives the writer's
-SIGKILL. An actor opens its journal by path; nothing needs closing.
+Rule: one line, one `write` to a file opened for appending: whole or not there, in one order for all writers, and it
+survives the writer's SIGKILL. An actor opens its journal by path; nothing needs closing.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """What a test may leave behind: nothing.
 
-Rule: before and after a test, the same processes (zombies too), descriptors, threads, mappings of actors' memory, abstract sockets and files
-in /dev/shm. What is new afterwards is looked at again for up to five seconds, since the kernel takes its time over ends; what remains then is a leak and is named.
+Rule: before and after a test, the same processes (zombies too), descriptors, threads, mappings of actors' memory,
+abstract sockets and files in /dev/shm. What is new afterwards is looked at again for up to five seconds, since the
+kernel takes its time over ends; what remains then is a leak and is named.
 
-Processes are this one's descendants, and those of this run that somebody else has adopted: marked by an environment variable, or titled
-with a system name of this run (`names`). Rejected: counting everything on the machine, where other runs come and go.
+Processes are this one's descendants, and those of this run that somebody else has adopted: marked by an environment
+variable, or titled with a system name of this run (`names`). Rejected: counting everything on the machine, where other
+runs come and go.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Processes as the kernel lists them: who lives, whose child, under which title.
 
-Rule: everything is read from /proc at the moment of the call; a process that ends meanwhile is simply not there. No process is ever
-looked for by name alone: titles are only looked at among those that a test has started (`family`, `RUN`).
+Rule: everything is read from /proc at the moment of the call; a process that ends meanwhile is simply not there. No
+process is ever looked for by name alone: titles are only looked at among those that a test has started (`family`,
+`RUN`).
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def descendants(pid: int) -> list[Process]:
 
 
 def marked(value: str) -> list[Process]:
-    """Processes that were started with RUN=value in their environment, wherever they were adopted since. (Those that changed their
-    title may have overwritten it; they are known by that title.)"""
+    """Processes that were started with RUN=value in their environment, wherever they were adopted since. (Those that
+    changed their title may have overwritten it; they are known by that title.)
+    """
     wanted = f"{RUN}={value}".encode()
     found = []
     for each in processes():

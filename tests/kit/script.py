@@ -1,7 +1,7 @@
 """A user's program: a Python script in a process of its own, which a test may kill.
 
-Rule: it runs in a session of its own, so a signal to its group (Ctrl-C) reaches it and not the test; it says where it is by printing lines
-(`expect`), and everything that it printed is part of every failure's text.
+Rule: it runs in a session of its own, so a signal to its group (Ctrl-C) reaches it and not the test; it says where it
+is by printing lines (`expect`), and everything that it printed is part of every failure's text.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Script:
                 return line.removeprefix(prefix).strip()
 
     def drain(self, seconds: float = 20.0) -> str:
-        """Everything it printed, once no process holds its output any more. AssertionError: one still does after `seconds`."""
+        """Everything it printed, once no process holds its output any more. AssertionError: one still does after
+        `seconds`.
+        """
         end = time.monotonic() + seconds
         while self._line(end) is not None:
             pass

@@ -1,7 +1,7 @@
 """A trap that an actor's process walks into at a marked point of its life, to be killed there.
 
-Rule: one file for each point. `set` lays it; the process that passes the point takes it away (so it holds one process only), writes down
-that it is there and stays there for ever. Picklable: it is its folder.
+Rule: one file for each point. `set` lays it; the process that passes the point takes it away (so it holds one process
+only), writes down that it is there and stays there for ever. Picklable: it is its folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Waiting for a condition of another process, which sends no event to a test.
 
-Rule: a short poll, an upper bound, and a sentence for the failure. The bound is a safety net, never a measurement: it is far beyond what
-the condition takes, so a slow machine fails no test.
+Rule: a short poll, an upper bound, and a sentence for the failure. The bound is a safety net, never a measurement: it
+is far beyond what the condition takes, so a slow machine fails no test.
 """
 
 from __future__ import annotations
