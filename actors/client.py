@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import socket
 import struct
@@ -23,8 +24,6 @@ import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import msgpack
 
 from . import definitions, wire
 from .endpoint import Endpoint
@@ -388,23 +387,27 @@ class Client:
         """Handle the guardian's news. Called by the door's owner only."""
         news = self.endpoint.news
         while news:
-            kind, _, sender, corr, body = news.pop(0)
+            kind, flags, sender, corr, body = news.pop(0)
             handler = self.handlers.get(kind)
-            if handler is not None:
-                handler(body, sender, corr)
+            if handler is None:
+                continue
+            try:
+                handler(self.fetch_blob(body) if flags & HANDLE else body, sender, corr)
+            except Exception:  # the program's logging, for instance: the rest of the news is not its concern
+                logging.getLogger("actors").exception("news of system %r could not be handled", self.system)
 
     def _note_end(self, uid: int, answer: dict[str, Any]) -> None:
         if not answer.get("failed"):  # a FAILED actor may be resumed
             _remember(self.ended, uid, answer)
 
     def _ended(self, body: bytes, sender: int, corr: int) -> None:
-        wire_reason = msgpack.unpackb(body)
+        wire_reason = wire.loads(body)
         _remember(self.ended, wire_reason["uid"], wire_reason)
         self.ports.pop(wire_reason["uid"], None)
         self.options.pop(wire_reason["uid"], None)
 
     def _gone(self, body: bytes, sender: int, corr: int) -> None:
-        self.lanes.pop(msgpack.unpackb(body), None)
+        self.lanes.pop(wire.loads(body), None)
 
     def lose(self, why: str) -> None:
         """The connection is over: every open ask ends with `SystemDied`, streams and monitors with it."""
@@ -412,7 +415,7 @@ class Client:
             self.gone = why
         self.ports.clear()
         self.lanes.clear()
-        self.endpoint.fail_all(DIED, msgpack.packb({"system": self.system, "text": why}))
+        self.endpoint.fail_all(DIED, wire.dumps({"system": self.system, "text": why}))
         while self.monitors:
             self.monitors.popitem()[1].system_gone(why)
         for stream in [stream for streams in self.streams.values() for stream in streams]:
@@ -475,7 +478,7 @@ def _after_fork_in_child() -> None:
         )
         client.gone, client.forked = f"!{text}", True
         client.streams.clear()
-        client.endpoint.abandon(int(Kind.REFUSED), msgpack.packb(["ActorsError", text]))
+        client.endpoint.abandon(int(Kind.REFUSED), wire.dumps(["ActorsError", text]))
         client.ports.clear()
         client.lanes.clear()
         client.monitors.clear()

@@ -23,6 +23,7 @@ from .errors import CodecError, RemoteError
 from .pickling import dumps, loads
 
 _LONGEST: Final = 1 << 16  # characters of message or traceback; the middle of longer ones is left out
+_LONGEST_REASON: Final = 1 << 12  # it is repeated in every event, monitor's call and ActorDied
 
 
 class RemoteTraceback(Exception):
@@ -58,6 +59,16 @@ def decode_error(body: bytes, flags: int) -> BaseException:
         error = RemoteError(f"{name}: {message}\n\n{trace}")
     object.__setattr__(error, "__cause__", RemoteTraceback(trace))  # even if it is a frozen dataclass
     return error
+
+
+def describe(error: BaseException) -> str:
+    """`ValueError: text`, for exit reasons. Never raises."""
+    return _clean(f"{type(error).__name__}: {_message(error)}", _LONGEST_REASON)
+
+
+def formatted(error: BaseException) -> str:
+    """Its traceback, as the interpreter would show it. Never raises."""
+    return _traceback(error, _name(type(error)))
 
 
 def _surviving(error: BaseException) -> bytes | None:
@@ -99,8 +110,8 @@ def _traceback(error: BaseException, name: str) -> str:
         return _clean(f"{where}{name}: <it can't be shown: {type(failure).__name__}>\n")
 
 
-def _clean(text: str) -> str:
+def _clean(text: str, longest: int = _LONGEST) -> str:
     """Of bearable length, and without lone surrogates, which msgpack refuses."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]}\n... {len(text) - _LONGEST} characters left out ...\n{text[-_LONGEST // 2 :]}"
+    if len(text) > longest:
+        text = f"{text[: longest // 2]}\n... {len(text) - longest} characters left out ...\n{text[-longest // 2 :]}"
     return text.encode("utf-8", "backslashreplace").decode()

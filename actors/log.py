@@ -82,14 +82,14 @@ def send_line(client: Client, line: dict[str, Any]) -> None:
     """One line to the program's log; lost only with the system itself."""
     line.setdefault("timestamp", time.time())
     try:
-        client.send("log", line=msgpack.packb(line, default=repr, strict_types=False))
+        client.send("log", line=msgpack.packb(line, default=repr, unicode_errors="backslashreplace"))
     except Exception as error:
         print(f"{line.get('actor')}: {line.get('event')} (log line not sent: {error})", file=sys.stderr)
 
 
 def emit(body: bytes, level: int) -> None:
     """In the program: hand a line to its structlog, or write it to stderr when the program has not configured one."""
-    line = msgpack.unpackb(body, strict_map_key=False)
+    line = msgpack.unpackb(body, strict_map_key=False, unicode_errors="backslashreplace")
     name = str(line.pop("level", "info"))
     if LEVELS.get(name, 20) < level:
         return

@@ -23,19 +23,17 @@ import math
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-import msgpack
-
+from . import wire
 from .client import Client
 from .codec import decode_call, encode
 from .context import Timer, current
 from .endpoint import SPIN, LoopEndpoint
 from .errors import ActorsError, CodecError
 from .exits import ExitReason
-from .failures import encode_error
+from .failures import describe, encode_error, formatted
 from .message import HANDLE, KEYWORDS, Kind
 from .monitor import Down, Monitor, watch
 from .ref import RESERVED, ActorRef
@@ -272,9 +270,11 @@ class Loop:
             self.leaving = True
             self._wake_all()
         else:
-            text = "".join(traceback.format_exception(error))
             self.client.send(
-                "failure", error=describe(error), traceback=text, record=[*record[:2], record[7]] if record else None
+                "failure",
+                error=describe(error),
+                traceback=formatted(error),
+                record=[*record[:2], record[7]] if record else None,
             )
 
     # --- sleeping and waking
@@ -329,7 +329,7 @@ class Loop:
         self._leave(ExitReason("normal"))
 
     def _on_stop(self, body: bytes, sender: int, corr: int) -> None:
-        if msgpack.unpackb(body)["final"]:
+        if wire.loads(body)["final"]:
             self.draining = True
         else:
             self._leave(ExitReason("shutdown"))
@@ -412,14 +412,6 @@ class Loop:
 
     def _call_on_down(self, down: Down) -> Any:
         return self.instance.on_down(down.ref, down.reason)
-
-
-def describe(error: BaseException) -> str:
-    """`ValueError: text`, whatever the exception's own methods do."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
 
 
 def exit_now(code: int) -> None:

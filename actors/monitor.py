@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgpack
-
+from . import wire
 from .exits import ExitReason
 from .message import Kind
 
@@ -65,7 +64,7 @@ def watch(client: Client, ref: ActorRef[Any], callback: Callable[[Down], object]
 
 
 def _down(client: Client, body: bytes) -> None:
-    said = msgpack.unpackb(body)
+    said = wire.loads(body)
     monitors = client.monitors
     monitor = monitors.get(said["monitor"]) if said["restarting"] else monitors.pop(said["monitor"], None)
     if monitor is None:

@@ -35,9 +35,10 @@ from .client import Client
 from .codec import decode_call, encode_call
 from .endpoint import LoopEndpoint
 from .exits import ExitReason
+from .failures import describe, formatted
 from .guardian.ignition import THREADS
 from .log import LEVELS, LazyLog, LogHandler
-from .loop import Loop, describe, exit_now
+from .loop import Loop, exit_now
 from .mailbox import SMALLEST
 from .ref import ActorRef
 from .shipping import unship
@@ -154,7 +155,9 @@ class _Life:
             asyncio.CancelledError,
         ) as error:  # the latter raised by a handler whose failure nobody waits for
             leaving = error
-        reason = _crash_reason(leaving) if leaving else self.loop.reason or ExitReason("normal")
+        reason = (
+            ExitReason("exception", error=describe(leaving)) if leaving else self.loop.reason or ExitReason("normal")
+        )
         if hasattr(instance, "on_stop"):
             await self.loop.hook(instance.on_stop, reason)
         if leaving is not None:
@@ -163,19 +166,14 @@ class _Life:
         return 0
 
     def _crashed(self, error: BaseException) -> int:
-        text = "".join(traceback.format_exception(error))
         self.client.send(
-            "bye", kind="exception", error=_crash_reason(error).error, traceback=text, started=self.started
+            "bye", kind="exception", error=describe(error), traceback=formatted(error), started=self.started
         )
         return 1
 
 
 def _hook(instance: Any, name: str) -> Any:
     return getattr(instance, name, lambda: None)
-
-
-def _crash_reason(error: BaseException) -> ExitReason:
-    return ExitReason("exception", error=describe(error))
 
 
 def _exit_code(error: SystemExit) -> int:

@@ -18,9 +18,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import msgpack
-
-from . import errors
+from . import errors, wire
 from .codec import decode
 from .exits import ExitReason
 from .failures import decode_error
@@ -315,9 +313,9 @@ class Reply(ReplyBase, Generic[R_co]):
                 error, error.__cause__ = errors.RemoteError(f"{self._what}: {error}"), error.__cause__
             return error
         if kind == Kind.DIED:
-            return died(self._what, msgpack.unpackb(body))
+            return died(self._what, wire.loads(body))
         if kind == Kind.REFUSED:
-            name, text = msgpack.unpackb(body)
+            name, text = wire.loads(body)
             refusal: BaseException = getattr(errors, name, errors.ActorsError)(text)
             return refusal
         if kind == Kind.CANCELLED:

@@ -22,8 +22,6 @@ import weakref
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
 
-import msgpack
-
 from . import surroundings, wire
 from .address import check_name, check_system, parse_address
 from .client import Client, clients
@@ -355,7 +353,7 @@ class ActorSystem:
                 client.send("subscribe", what=what, on=False)
 
         def hear(body: bytes, _sender: int, _corr: int) -> None:
-            item = read(client, msgpack.unpackb(body, strict_map_key=False))
+            item = read(client, wire.loads(body))
             for each in list(streams):
                 each.put(item)
 

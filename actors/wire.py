@@ -27,7 +27,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def pack(message: Message) -> tuple[bytes, int]:
     """(packet, descriptor): the descriptor is -1, or a memfd that the caller sends last and closes."""
-    body: bytes = msgpack.packb(message, unicode_errors="surrogateescape")
+    body = dumps(message)
     if len(body) <= PACKET:
         return body, -1
     fd = store(body)
@@ -81,17 +81,22 @@ def recv(sock: socket.socket, flags: int = 0) -> tuple[Message | None, list[int]
         return None, []
     if not body:
         return None, []
-    message = _unpack(body)
+    message = loads(body)
     if "@" in message:
         big = fds.pop()
         try:
-            message = _unpack(fetch(big))
+            message = loads(fetch(big))
         finally:
             os.close(big)
     return message, list(fds)
 
 
-def _unpack(body: bytes) -> Message:
-    """surrogateescape: paths and environment variables need not be UTF-8."""
-    message: Message = msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogateescape")
-    return message
+def dumps(value: Any) -> bytes:
+    """Plain data for a packet or a control lane. Text need not be UTF-8: paths, environment variables, error texts."""
+    body: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
+    return body
+
+
+def loads(body: bytes) -> Any:
+    """What `dumps` was given."""
+    return msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogatepass")

@@ -55,7 +55,9 @@ class Guardian:
         self.epoll = select.epoll()
         self.timers = Timers()
         self.registry = Registry()
-        self.peers = Peers(self._want_write, self._want_flush, lambda body: self.mailroom.deposit(wire.store(body)))
+        self.peers = Peers(
+            self._want_write, self._want_flush, lambda body, reader: self.mailroom.deposit(wire.store(body), reader)
+        )
         self.owner = self.peers.add(sock)
         self.watch = Watch(self.peers, self.system, self.owner.id, self.timers.after)
         self.mailroom = Mailroom(self.peers, self.watch)

@@ -13,16 +13,14 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-import msgpack
-
 from .. import wire
-from ..message import GUARDIAN, Kind
+from ..message import GUARDIAN, HANDLE, Kind
 from ..transports._ring import Ring, create
 
 REPLIES = 4 << 20  # bytes of address space for answers; memory appears as it is used
 CONTROL = 256 << 10
 REMEMBERED = 100_000  # endpoints of actors
-LARGEST_NEWS = 32 << 10  # answers beyond that go by handle
+LARGEST_NEWS = 32 << 10  # bytes of a record in a control lane; larger ones go by handle
 
 
 class Peer:
@@ -61,7 +59,7 @@ class Peers:
     """All of them."""
 
     def __init__(
-        self, want_write: Callable[[Peer], None], want_flush: Callable[[], None], deposit: Callable[[bytes], int]
+        self, want_write: Callable[[Peer], None], want_flush: Callable[[], None], deposit: Callable[[bytes, int], int]
     ) -> None:
         self.by_id: dict[int, Peer] = {}
         self._ids = itertools.count(GUARDIAN + 1)
@@ -98,11 +96,13 @@ class Peers:
     # --- control lane
 
     def tell(self, peer: Peer, kind: Kind, value: Any = None, sender: int = GUARDIAN, corr: int = 0) -> None:
-        self.put(peer, b"" if value is None else msgpack.packb(value), kind, 0, sender, corr)
+        self.put(peer, b"" if value is None else wire.dumps(value), kind, 0, sender, corr)
 
     def put(self, peer: Peer, body: bytes, kind: int, flags: int, sender: int, corr: int) -> None:
         if peer.closed:
             return
+        if len(body) > LARGEST_NEWS:
+            body, flags = self._deposit(body, peer.id).to_bytes(8, "little"), flags | HANDLE
         record = (body, int(kind), flags, sender, corr)
         if peer.news or not peer.control.put(*record):
             peer.news.append(record)
@@ -124,11 +124,7 @@ class Peers:
         peer = self.by_id.get(endpoint)
         if peer is None or not corr:
             return
-        body = msgpack.packb(value)
-        if len(body) > LARGEST_NEWS:
-            self.put(peer, self._deposit(body).to_bytes(8, "little"), kind, 4, GUARDIAN, corr)
-        else:
-            self.put(peer, body, kind, 0, GUARDIAN, corr)
+        self.put(peer, wire.dumps(value), kind, 0, GUARDIAN, corr)
 
     def refuse(self, endpoint: int, corr: int, error: str, text: str) -> None:
         self.answer(endpoint, corr, [error, text], Kind.REFUSED)

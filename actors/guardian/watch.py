@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgpack
-
+from .. import wire
 from ..message import Kind
 from ..transports._ring import Record as RingRecord
 from .peers import Peer, Peers
@@ -131,7 +130,7 @@ class Watch:
                 "time": time.time(),
                 **more,
             }
-            self._publish("events", Kind.EVENT, msgpack.packb(event))
+            self._publish("events", Kind.EVENT, wire.dumps(event))
 
     def dead_letter(self, record: Record, reason: dict[str, Any], item: RingRecord) -> None:
         kind, flags, body = item[0], item[1], item[7]
@@ -139,9 +138,7 @@ class Watch:
             self._later(1.0, self.log_dead)
         self.dead[record.name] += 1
         if self.subscribers["dead_letters"]:
-            self._publish(
-                "dead_letters", Kind.DEAD, msgpack.packb([record.uid, record.name, reason, kind, flags, body])
-            )
+            self._publish("dead_letters", Kind.DEAD, wire.dumps([record.uid, record.name, reason, kind, flags, body]))
 
     def log_dead(self) -> None:
         """A line an actor and second, however many messages a death leaves."""
@@ -161,7 +158,7 @@ class Watch:
         return f"actor://{self.node}/{name}"
 
     def log(self, level: str, event: str, **fields: Any) -> None:
-        self.forward(msgpack.packb({"event": event, "level": level, "timestamp": time.time(), **fields}))
+        self.forward(wire.dumps({"event": event, "level": level, "timestamp": time.time(), **fields}))
 
     def forward(self, line: bytes) -> None:
         owner = self.peers.by_id.get(self.owner)

@@ -25,6 +25,7 @@ from actors import (
     AskTimeout,
     CodecError,
     ExitReason,
+    MailboxOptions,
     RemoteError,
     SpawnError,
     errors,
@@ -198,6 +199,50 @@ def test_in_a_tell_an_unknown_method_crashes_the_actor(spawn) -> None:
     faulty = spawn(Faulty, restart="temporary")
     faulty.tell("no_such_method")
     assert faulty.wait(5).error == "AttributeError: Faulty has no public method 'no_such_method'"
+
+
+@pytest.mark.parametrize("text", ["x" * 3_000_000, "caf\udce9.txt", "\ud800", "line\n" * 100_000])
+def test_an_error_with_a_strange_text_harms_nobody(own: ActorSystem, text: str) -> None:
+    """Very long, or not UTF-8 (a file's name, for instance), in a tell, an ask, a constructor and on_start."""
+
+    class Strange(Faulty):
+        def fail_with(self, text: str) -> None:
+            raise ValueError(text)
+
+    class NoStart(Actor):
+        def on_start(self) -> None:
+            raise ValueError(text)
+
+    events, downs = own.events(), list[Any]()
+    ref = own.spawn(Strange, restart="temporary")
+    ref.monitor(downs.append)
+    with pytest.raises(ValueError) as error:
+        ref.ask(Strange.fail_with, text).result(10)
+    assert error.value.args == (text,)
+    ref.tell(Strange.fail_with, text)
+    reason = ref.wait(10)
+    assert reason.kind == "exception"
+    assert reason.error is not None
+    assert reason.error.startswith("ValueError: ")
+    assert len(reason.error) < 10_000
+    until(lambda: downs, "the monitor")
+    assert [events.get(5).kind for _ in range(3)] == ["started", "crashed", "stopped"]
+    with pytest.raises(SpawnError, match="ValueError: "):
+        own.spawn(NoStart)
+    with pytest.raises(ActorDied):
+        ref.tell(Strange.echo, 1)
+
+
+def test_a_large_dead_letter_harms_nobody(own: ActorSystem, tmp_path: Path) -> None:
+    letters, gate = own.dead_letters(), Gate(tmp_path / "gate")
+    faulty = own.spawn(Faulty, mailbox=MailboxOptions(capacity=1 << 24))
+    faulty.ask(Faulty.hold, gate)
+    bodies = ["y" * size for size in (100_000, 262_000, 1_000_000, 3_000_000)]
+    for body in bodies:
+        faulty.tell(Faulty.echo, body)
+    faulty.kill()
+    for body in bodies:
+        assert letters.get(10).message == ("echo", (body,), {})
 
 
 def test_on_error_continue_lets_the_actor_live_and_reports(own: ActorSystem) -> None:
