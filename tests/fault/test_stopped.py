@@ -41,6 +41,7 @@ class Pusher(Actor):
         name, number, padding = f"pusher.{os.getpid()}", 0, bytes(size)
         while True:
             target.tell(Receiver.note, name, number, padding)
+            number += 1
 
     def push_in_thread(self, target: ActorRef[Receiver], journal: Journal, size: int) -> None:
         threading.Thread(target=self.push, args=[target, journal, size], daemon=True).start()
@@ -104,7 +105,6 @@ def test_a_sender_stopped_in_the_middle_of_a_push_holds_up_nobody(
         time.sleep(rng.uniform(0.0, 0.002))
         os.kill(pid, signal.SIGSTOP)
         receiver.tell(Receiver.note, "program", number)
-        number += 1
         seen, problems = receiver.ask(Receiver.summary).result(20)
         assert problems == []
         assert seen["program"] == number
