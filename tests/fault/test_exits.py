@@ -85,7 +85,7 @@ ENDS: dict[str, tuple[str, tuple[Any, ...], ExitReason]] = {
     "SystemExit(text)": ("exit", ("bye",), ExitReason("exit", code=1)),
     "SystemExit(3) in a coroutine": ("exit_async", (3,), ExitReason("exit", code=3)),
     "an exception": ("fail", ("boom",), ExitReason("exception", code=1, error="ValueError: boom")),
-    "an exception without a text": ("fail_unspeakably", (), ExitReason("exception", code=1, error="Unspeakable")),
+    "an exception without a text": ("fail_unspeakably", (), ExitReason("exception", code=1, error="Unspeakable: <its message can't be shown: RuntimeError>")),
     "KeyboardInterrupt": ("interrupt", (), ExitReason("exception", code=1, error="KeyboardInterrupt: ")),
     "a null pointer": ("segfault", (), killed_by(signal.SIGSEGV)),
     "abort()": ("abort", (), killed_by(signal.SIGABRT)),
