@@ -17,6 +17,7 @@ import asyncio
 import itertools
 import logging
 import os
+import resource
 import socket
 import struct
 import threading
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 ASK, TELL = int(Kind.ASK), int(Kind.TELL)
 DIED = int(Kind.DIED)
 SHORT = 2048  # bytes of a body that goes through every mailbox, even the smallest
-KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each
+KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each; fewer if descriptors are short
 _BLOB = struct.Struct("<Q")
 
 made = definitions.made
@@ -82,6 +83,7 @@ class Client:
         self.reader: Reader | None = None  # a program's; None in an actor
         self.streams: dict[str, list[Stream[Any]]] = {}  # by what the guardian reports into them
         self.users = 1  # ActorSystem objects that share this connection
+        self.keep = max(16, min(KEEP, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
         clients[system] = self
         definitions.source = _definition
@@ -119,6 +121,9 @@ class Client:
                 if answer is None:
                     raise self.system_died()
                 if answer.get("seq") == number:
+                    error = answer.get("error") or answer.get("lost")
+                    if error:
+                        raise ActorsError(f"system {self.system!r}: {op}: {error}" if "lost" in answer else error)
                     return answer, got
                 for fd in got:  # the answer to an exchange that an exception interrupted
                     os.close(fd)
@@ -152,7 +157,7 @@ class Client:
             raise died(self.address(name), answer)
         ring = _take_ring(fds)
         self.options[uid] = answer
-        _remember(self.ports, uid, ring)
+        self._remember(self.ports, uid, ring)
         return ring
 
     def ask(self, uid: int, name: str, method: str, body: bytes, flags: int, timeout: float | None) -> Reply[Any]:
@@ -316,7 +321,7 @@ class Client:
             if not fds:
                 return
             lane = _take_ring(fds)
-            _remember(self.lanes, sender, lane)
+            self._remember(self.lanes, sender, lane)
         if lane.answer(body, kind, flags, self.me, corr) == FULL:
             lane.answer(self.deposit(body, sender), kind, flags | HANDLE, self.me, corr)
 
@@ -372,7 +377,7 @@ class Client:
         if known is None:
             answer, _ = self.exchange("who", endpoint=endpoint)
             known = (answer.get("uid") or 0, answer.get("name") or "")
-            _remember(self.senders, endpoint, known)
+            self._remember(self.senders, endpoint, known)
         return known
 
     def cycle(self, uid: int) -> str:
@@ -398,16 +403,22 @@ class Client:
 
     def _note_end(self, uid: int, answer: dict[str, Any]) -> None:
         if not answer.get("failed"):  # a FAILED actor may be resumed
-            _remember(self.ended, uid, answer)
+            self._remember(self.ended, uid, answer)
 
     def _ended(self, body: bytes, sender: int, corr: int) -> None:
         wire_reason = wire.loads(body)
-        _remember(self.ended, wire_reason["uid"], wire_reason)
+        self._remember(self.ended, wire_reason["uid"], wire_reason)
         self.ports.pop(wire_reason["uid"], None)
         self.options.pop(wire_reason["uid"], None)
 
     def _gone(self, body: bytes, sender: int, corr: int) -> None:
         self.lanes.pop(wire.loads(body), None)
+
+    def _remember(self, cache: dict[int, Any], key: int, value: Any) -> None:
+        """Keep a bounded number; the oldest goes first (it is mapped, or asked for, again when it is needed)."""
+        if len(cache) >= self.keep:
+            cache.pop(next(iter(cache)), None)
+        cache[key] = value
 
     def lose(self, why: str) -> None:
         """The connection is over: every open ask ends with `SystemDied`, streams and monitors with it."""
@@ -461,13 +472,6 @@ def _take_ring(fds: list[int]) -> Ring:
         return Ring(fds[0], fds[1], True)
     finally:
         os.close(fds[0])
-
-
-def _remember(cache: dict[int, Any], key: int, value: Any) -> None:
-    """Keep at most KEEP entries; the oldest goes first (it is mapped again when it is needed)."""
-    if len(cache) >= KEEP:
-        cache.pop(next(iter(cache)), None)
-    cache[key] = value
 
 
 def _after_fork_in_child() -> None:

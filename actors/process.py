@@ -105,6 +105,7 @@ class _Life:
 
     def __init__(self, message: wire.Message, fds: list[int], loop: asyncio.AbstractEventLoop) -> None:
         self.events = loop
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(message["nofile"]))  # the guardian has raised its own
         sock, mail, replies, control, bell, door = fds
         self.message = message
         self.mail = Ring(mail, -1)
@@ -136,9 +137,6 @@ class _Life:
             return self._crashed(error)
 
     async def _main(self) -> int:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, tuple(self.message["nofile"])
-        )  # the program's: the guardian has raised its own
         _settle(self.message.get("setting") or {})
         factory, args = unship(self.message["payload"])
         instance = self.loop.blocking(factory, *args)

@@ -17,6 +17,7 @@ import msgpack
 
 PACKET = 100_000  # bytes; larger messages go by memfd
 MOST_FDS = 12
+NO_ROOM = "too many open files; raise the limit (ulimit -n)"
 
 Message = dict[str, Any]
 
@@ -74,14 +75,21 @@ def send_packet(sock: socket.socket, body: bytes, fds: list[int], flags: int = 0
 
 
 def recv(sock: socket.socket, flags: int = 0) -> tuple[Message | None, list[int]]:
-    """(message, descriptors); (None, []) when the peer is gone. BlockingIOError: nothing there (MSG_DONTWAIT)."""
+    """(message, descriptors); (None, []) when the peer is gone. BlockingIOError: nothing there (MSG_DONTWAIT).
+
+    Where this process may not have so many descriptors they are lost, and the message says so under `lost`.
+    """
     try:
-        body, fds, _, _ = socket.recv_fds(sock, PACKET * 2, MOST_FDS, flags | socket.MSG_CMSG_CLOEXEC)
+        body, fds, said, _ = socket.recv_fds(sock, PACKET * 2, MOST_FDS, flags | socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return None, []
     if not body:
         return None, []
     message = loads(body)
+    if said & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        return {**message, "lost": NO_ROOM}, []
     if "@" in message:
         big = fds.pop()
         try:

@@ -33,12 +33,23 @@ class Desk:
     def serve(self, peer: Peer, message: Message, fds: list[int]) -> None:
         operation = getattr(self, f"op_{message.get('op')}", None)
         try:
-            if operation is not None:
+            if "lost" in message:
+                self._refuse(peer, message, message["lost"])
+            elif operation is not None:
                 operation(peer, message, fds)
+        except OSError as error:  # no descriptors, no memory: whoever asked is told, and the system goes on
+            self._refuse(peer, message, str(error))
         finally:
             for fd in fds:
                 if fd >= 0:
                     os.close(fd)
+
+    def _refuse(self, peer: Peer, m: Message, error: str) -> None:
+        text = f"system {self.guardian.system!r}: {m.get('op')}: {error}"
+        if m.get("corr"):
+            self.guardian.peers.refuse(peer.id, m["corr"], "ActorsError", text)
+        elif m.get("seq"):
+            self.guardian.peers.send(peer, {"seq": m["seq"], "error": text})
 
     # --- starting
 
@@ -60,8 +71,8 @@ class Desk:
         except (SpecError, OSError) as error:
             for record in records:
                 guardian.hands.discard(record)
-            kind = "SpawnError" if isinstance(error, SpecError) else "ActorsError"
-            guardian.peers.refuse(peer.id, m["corr"], kind, str(error))
+            text = str(error) if isinstance(error, SpecError) else f"no mailbox could be made: {error}"
+            guardian.peers.refuse(peer.id, m["corr"], "SpawnError", text)
             return
         records[0].spawner = (peer.id, m["corr"])
         refused = next((module for record in records if (module := guardian.nursery.want(record))), None)

@@ -7,6 +7,7 @@ any more (`quiet`), everything left is answered or reported.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from typing import Any
@@ -34,9 +35,13 @@ class Mailroom:
     def open(self, record: Record) -> None:
         """Give a new actor its mailbox. OSError: no descriptors, no memory."""
         options = record.options.get("mailbox") or {}
-        record.mail_fd = create(options.get("capacity", 1 << 20), "actors:mailbox")
-        record.door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        record.mail = Ring(record.mail_fd, record.door)
+        with contextlib.ExitStack() as undo:
+            record.mail_fd = create(options.get("capacity", 1 << 20), "actors:mailbox")
+            undo.callback(os.close, record.mail_fd)
+            record.door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            undo.callback(os.close, record.door)
+            record.mail = Ring(record.mail_fd, record.door)
+            undo.pop_all()
 
     def in_hand(self, record: Record, reason: dict[str, Any], restarting: bool) -> None:
         """The reader died: settle what it had in hand."""

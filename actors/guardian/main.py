@@ -120,7 +120,10 @@ class Guardian:
         if uid != os.getuid():
             sock.close()
             return
-        peer = self.peers.add(sock)
+        try:
+            peer = self.peers.add(sock)
+        except OSError:  # no descriptors, no memory: it sees the end of its connection
+            return
         self.listen(peer)
         self._welcome(peer)
 

@@ -188,7 +188,11 @@ class Nursery:
 
     def _start_candidate(self, modules: list[str]) -> None:
         assert self.zygote is not None
-        mine, theirs = wire.pair()
+        try:
+            mine, theirs = wire.pair()
+        except OSError:  # no descriptors
+            self.guardian.timers.after(0.1, self.pump)
+            return
         self.candidate = Line(mine, modules)
         try:
             wire.send(self.zygote.sock, {"op": "candidate", "modules": modules, "path": self.path}, [theirs.fileno()])
@@ -250,18 +254,22 @@ class Nursery:
         try:
             found = self._process_for(record)
         except OSError as error:
-            self.guardian.deaths.ended(record, ExitReason("exception", error=f"no process could be made: {error}"))
+            self._without_process(record, error)
             return
         if found is None:  # the zygote has not read yet (a burst), or is gone
             self.waiting.insert(0, record)
             guardian.timers.after(0.002, self.pump)
             return
         number, mine = found
+        try:
+            peer = guardian.peers.add(mine, record.door, record.uid)
+        except OSError as error:
+            self._without_process(record, error)
+            return
         record.attempt += 1
-        record.pid, record.bye, record.cradle = 0, {}, number
+        record.pid, record.bye, record.cradle, record.peer = 0, {}, number, peer
         assert record.mail is not None
         record.mail.grant(record.attempt)
-        peer = record.peer = guardian.peers.add(mine, record.door, record.uid)
         guardian.listen(peer)
         self.sent[record.uid] = record
         message = {
@@ -308,7 +316,8 @@ class Nursery:
     def keep_spare(self) -> None:
         """Called when a birth is done: have a process ready for the next one."""
         if self.spare is None and not self.waiting and not self.sent:
-            self.spare = self._fork()
+            with contextlib.suppress(OSError):  # no descriptors: the next birth will tell
+                self.spare = self._fork()
             if self.spare is not None:
                 self.guardian.on(self.spare[1].fileno(), lambda _: self._drop_spare())
 
@@ -349,6 +358,7 @@ class Nursery:
         for record in [record for record in self.sent.values() if record.cradle == message["number"]]:
             del self.sent[record.uid]
             self.guardian.deaths.drop_incarnation(record)
-            self.guardian.deaths.ended(
-                record, ExitReason("exception", error=f"no process could be made: {message['error']}")
-            )
+            self._without_process(record, message["error"])
+
+    def _without_process(self, record: Record, error: object) -> None:
+        self.guardian.deaths.ended(record, ExitReason("exception", error=f"no process could be made: {error}"))

@@ -7,6 +7,7 @@ guardian's own and goes out later; the order to one peer is kept.
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import os
 import socket
@@ -30,11 +31,16 @@ class Peer:
         self.id, self.sock, self.door, self.uid = number, sock, door, uid
         self.owns_door = uid == 0
         self.pid = 0
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.replies_fd = create(REPLIES, "actors:replies")
-        self.control_fd = create(CONTROL, "actors:control")
-        self.replies = Ring(self.replies_fd, self.bell)
-        self.control = Ring(self.control_fd, door)
+        with contextlib.ExitStack() as undo:
+            self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            undo.callback(os.close, self.bell)
+            self.replies_fd = create(REPLIES, "actors:replies")
+            undo.callback(os.close, self.replies_fd)
+            self.control_fd = create(CONTROL, "actors:control")
+            undo.callback(os.close, self.control_fd)
+            self.replies = Ring(self.replies_fd, self.bell)
+            self.control = Ring(self.control_fd, door)
+            undo.pop_all()
         self.news: collections.deque[tuple[bytes, int, int, int, int]] = collections.deque()
         self.outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self.closed = False
@@ -72,10 +78,15 @@ class Peers:
         self.backlog: set[int] = set()
 
     def add(self, sock: socket.socket, door: int = -1, uid: int = 0) -> Peer:
+        """OSError: no descriptors, no memory; then the socket is closed."""
         sock.setblocking(False)
-        if door < 0:
-            door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        peer = Peer(next(self._ids), sock, door, uid)
+        with contextlib.ExitStack() as undo:
+            undo.callback(sock.close)
+            if door < 0:
+                door = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                undo.callback(os.close, door)
+            peer = Peer(next(self._ids), sock, door, uid)
+            undo.pop_all()
         self.by_id[peer.id] = peer
         if uid:
             if len(self.actors) >= REMEMBERED:

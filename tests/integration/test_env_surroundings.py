@@ -260,7 +260,48 @@ def test_blas_works_with_threads_where_the_user_wants_them(program: Program, sty
     assert (printed[0], printed[2]) == ("True", "('2', '2')")
 
 
-# --- containers
+# --- limits and containers
+
+LIMITED = """
+import os, resource, sys
+from actors import Actor, ActorsError, ActorSystem
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+class Worker(Actor):
+    def echo(self, value):
+        return value
+    def ask_all(self, others):
+        answers = [other.ask(Worker.echo, number).result(20) for number, other in enumerate(others)]
+        return answers == list(range(len(others))), resource.getrlimit(resource.RLIMIT_NOFILE)
+def spawn_until(most):
+    found = []
+    try:
+        while len(found) < most:
+            found.append(system.spawn(Worker))
+    except ActorsError as error:
+        print("Too many open files" in str(error))
+    return found
+with ActorSystem() as system:
+    workers = spawn_until(60)
+    print([worker.ask(Worker.echo, 1).result(20) for worker in workers] == [1] * len(workers))
+    for worker in workers[-5:]:
+        worker.stop()
+        worker.wait(20)
+    print(system.spawn(Worker).ask(Worker.ask_all, workers[:-5]).result(20))
+"""
+
+
+def test_more_actors_than_descriptors(program: Program) -> None:
+    """Whom a process talks to costs it a descriptor, up to a part of what it may have; the limit is the program's."""
+    program.write("script.py", LIMITED)
+    assert program.run("script.py", 64, 4096) == ["True", "(True, (64, 4096))"]
+
+
+def test_a_guardian_that_may_have_no_more_descriptors(program: Program) -> None:
+    """The spawn fails by name, everybody else goes on, and there is room again when actors have ended."""
+    program.write("script.py", LIMITED)
+    printed = program.run("script.py", 64, 128, quiet=False)
+    assert printed[:3] == ["True", "True", "(True, (64, 128))"]
+
 
 LARGE = """
 from actors import Actor, ActorSystem
