@@ -18,6 +18,7 @@ Run as: python -c "from actors.zygote import main; main(fd, guardian_pid, system
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -76,7 +77,10 @@ def _serve(sock: socket.socket, guardian: int, system: str, how: str, modules: l
         process.rehearse().close()
     gc.collect()
     gc.freeze()
-    wire.send(sock, {"op": "zygote", "pid": os.getpid(), "modules": modules})
+    try:
+        wire.send(sock, {"op": "zygote", "pid": os.getpid(), "modules": modules})
+    except OSError:  # given up meanwhile
+        os._exit(0)
     if not modules:
         _import_when_idle(sock)
     while True:
@@ -115,7 +119,8 @@ def _candidate(message: wire.Message, fd: int, guardian: int, middle: int) -> so
                     threaded.append(name)
         _let_go_of_threads()
     except BaseException:
-        wire.send(sock, {"op": "unfit", "module": name, "error": traceback.format_exc()})
+        with contextlib.suppress(OSError):  # given up
+            wire.send(sock, {"op": "unfit", "module": name, "error": traceback.format_exc()})
         exit_now(1)
     if threaded:
         wire.send(sock, {"op": "threaded", "modules": threaded})

@@ -67,6 +67,13 @@ class Nursery:
 
     # --- the zygote
 
+    def _start_zygote(self) -> None:
+        try:
+            self.adopt(*exec_zygote(self.config))
+        except OSError as error:  # no descriptors, no processes: there may be some soon
+            self.guardian.watch.log("warning", "the process that makes actors can't be started now", error=str(error))
+            self.guardian.timers.after(0.2, self._start_zygote)
+
     def adopt(self, sock: socket.socket, pid: int) -> None:
         """A zygote was exec'd; it will say when it is ready."""
         self.starting = Line(sock, [])
@@ -134,8 +141,9 @@ class Nursery:
                 return
             if self.candidate is not None:
                 self._close(self.candidate)
+                _kill(self.candidate)
                 self.candidate = None
-            self.adopt(*exec_zygote(self.config))
+            self._start_zygote()
             for record in list(self.sent.values()):
                 self._revoke(record)
         self.pump()
@@ -174,8 +182,7 @@ class Nursery:
         if needed.isdisjoint(line.modules):
             self.guardian.watch.log("warning", "an import was not done in time and is given up", module=line.importing)
             self.wanted.remove(line.importing)  # wanted again when somebody needs it
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(line.pid, signal.SIGKILL)
+            _kill(line)
 
     def _refuse_modules(self, modules: list[str], error: str) -> None:
         for module in modules:
@@ -362,3 +369,12 @@ class Nursery:
 
     def _without_process(self, record: Record, error: object) -> None:
         self.guardian.deaths.ended(record, ExitReason("exception", error=f"no process could be made: {error}"))
+
+
+def _kill(candidate: Line) -> None:
+    """Nobody needs what it imports."""
+    if not candidate.pid:  # it has said nothing yet, and will leave when it does
+        return
+    with contextlib.suppress(ChildProcessError):  # reaped: its number may be a stranger's
+        os.waitid(os.P_PID, candidate.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.kill(candidate.pid, signal.SIGKILL)

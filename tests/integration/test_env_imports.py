@@ -132,6 +132,41 @@ print("closed")
     assert printed[1] == "closed" and printed[0] in ("SpawnError", "SystemDied")
 
 
+def test_an_import_that_hangs_while_the_zygote_is_replaced(program: Program, style: str) -> None:
+    """Its process is not left to hang: the next zygote has it imported again."""
+    program.write("guarded.py", GUARDED.format(unlike_the_program="__import__('time').sleep(600)"))
+    program.write(
+        "script.py",
+        SCRIPT
+        + """
+import threading
+def children():
+    with open(f"/proc/{system.guardian_pid}/task/{system.guardian_pid}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+with ActorSystem() as system:
+    errors = []
+    def spawn():
+        try:
+            system.spawn(guarded.Worker, start_timeout=2)
+        except SpawnError as error:
+            errors.append(str(error))
+    thread = threading.Thread(target=spawn)
+    thread.start()
+    while len(children()) < 2:
+        time.sleep(0.001)
+    zygote, hanging = children()
+    os.kill(zygote, 9)
+    while os.path.exists(f"/proc/{hanging}"):
+        time.sleep(0.001)
+    print("gone")
+    thread.join()
+    print(len(errors), ask(system.spawn(sound.Worker))[1])
+""",
+    )
+    printed = program.run("script.py", environ={"ACTORS_FORK": style}, quiet=False)
+    assert printed[:2] == ["gone", "1 True"] and not any("Traceback" in line for line in printed)
+
+
 def test_a_module_that_has_threads_is_kept_out_of_forks(program: Program, style: str) -> None:
     """Its actors start from scratch, each with the module's threads alive; one warning names it, and others still fork."""
     program.write(
