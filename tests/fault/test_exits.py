@@ -71,6 +71,7 @@ def killed_by(number: signal.Signals) -> ExitReason:
     return ExitReason("signal", signal=number)
 
 
+UNSPEAKABLE = ExitReason("exception", code=1, error="Unspeakable: <its message can't be shown: RuntimeError>")
 FATAL = (
     signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
     signal.SIGSEGV, signal.SIGUSR1,
@@ -85,7 +86,7 @@ ENDS: dict[str, tuple[str, tuple[Any, ...], ExitReason]] = {
     "SystemExit(text)": ("exit", ("bye",), ExitReason("exit", code=1)),
     "SystemExit(3) in a coroutine": ("exit_async", (3,), ExitReason("exit", code=3)),
     "an exception": ("fail", ("boom",), ExitReason("exception", code=1, error="ValueError: boom")),
-    "an exception without a text": ("fail_unspeakably", (), ExitReason("exception", code=1, error="Unspeakable: <its message can't be shown: RuntimeError>")),
+    "an exception without a text": ("fail_unspeakably", (), UNSPEAKABLE),
     "KeyboardInterrupt": ("interrupt", (), ExitReason("exception", code=1, error="KeyboardInterrupt: ")),
     "a null pointer": ("segfault", (), killed_by(signal.SIGSEGV)),
     "abort()": ("abort", (), killed_by(signal.SIGABRT)),
