@@ -71,6 +71,7 @@ class Client:
             int(Kind.GONE): self._gone,
         }
         self.lock = threading.Lock()
+        self.closing = threading.Lock()
         self.sequence = itertools.count(1)
         self.monitors: dict[int, Monitor] = {}
         self.deposits: weakref.WeakKeyDictionary[Reply[Any], bytes] = (
@@ -488,6 +489,7 @@ def _after_fork_in_child() -> None:
         client.monitors.clear()
         client.deposits.clear()
         client.lock = threading.Lock()
+        client.closing = threading.Lock()
         client.sock.close()
 
 

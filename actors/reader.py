@@ -152,6 +152,10 @@ class Reader:
             thread.join()
         self._hear()
 
+    def is_current(self) -> bool:
+        """Is this its thread?"""
+        return threading.get_ident() == self.endpoint.reader
+
     def _dismiss(self) -> threading.Thread | None:
         """Tell the thread to end."""
         with self.lock:

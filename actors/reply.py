@@ -125,6 +125,8 @@ class Reply(ReplyBase, Generic[R_co]):
         if self.done():
             return False
         self._end(Kind.CANCELLED)
+        if self.kind != Kind.CANCELLED:  # the answer was faster
+            return False
         self.client.withdraw(self)
         return True
 

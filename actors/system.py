@@ -410,16 +410,23 @@ class ActorSystem:
             self._let_go()
 
     def _let_go(self) -> None:
+        """End the connection; of several threads one does, the others wait for it, except in a callback of the reader,
+        for whose end that one may be waiting."""
         if self._process is not None:
             self._process.wait()
-        if self._client.reader is not None:
-            self._client.reader.stop()
-        self._client.monitors.clear()  # nothing has ended where this program only leaves
-        self._client.lose("it was closed")
-        self._client.close()
-        endpoint = self._client.endpoint
-        if isinstance(endpoint, ProgramEndpoint) and not endpoint.closed:
-            endpoint.close()
+        client = self._client
+        if not client.closing.acquire(blocking=client.reader is None or not client.reader.is_current()):
+            return
+        try:
+            if client.reader is not None:
+                client.reader.stop()
+            client.monitors.clear()  # nothing has ended where this program only leaves
+            client.lose("it was closed")
+            client.close()
+            if isinstance(client.endpoint, ProgramEndpoint) and not client.endpoint.closed:
+                client.endpoint.close()
+        finally:
+            client.closing.release()
 
     async def aclose(self, how: How = "drain") -> None:
         """`close` for coroutines. Cancelling it (Ctrl-C under asyncio.run) meanwhile goes on with the next of these,

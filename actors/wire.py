@@ -8,6 +8,7 @@ pickle (the guardian runs nobody's code).
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ import msgpack
 PACKET = 100_000  # bytes; larger messages go by memfd
 MOST_FDS = 12
 NO_ROOM = "too many open files; raise the limit (ulimit -n)"
+_INT = array.array("i").itemsize
+_SPACE = socket.CMSG_LEN(MOST_FDS * _INT)
 
 Message = dict[str, Any]
 
@@ -78,11 +81,16 @@ def recv(sock: socket.socket, flags: int = 0) -> tuple[Message | None, list[int]
     """(message, descriptors); (None, []) when the peer is gone. BlockingIOError: nothing there (MSG_DONTWAIT).
 
     Where this process may not have so many descriptors they are lost, and the message says so under `lost`.
+    Not `socket.recv_fds`: it ignores the flags, so that programs that a process starts would inherit the descriptors.
     """
     try:
-        body, fds, said, _ = socket.recv_fds(sock, PACKET * 2, MOST_FDS, flags | socket.MSG_CMSG_CLOEXEC)
+        body, ancillary, said, _ = sock.recvmsg(PACKET * 2, _SPACE, flags | socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return None, []
+    fds: list[int] = []
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.extend(array.array("i", data[: len(data) - len(data) % _INT]))
     if not body:
         return None, []
     message = loads(body)
@@ -96,7 +104,7 @@ def recv(sock: socket.socket, flags: int = 0) -> tuple[Message | None, list[int]
             message = loads(fetch(big))
         finally:
             os.close(big)
-    return message, list(fds)
+    return message, fds
 
 
 def dumps(value: Any) -> bytes:
