@@ -140,10 +140,13 @@ class Nursery:
                 self.guardian.give_up("the zygote does not start (see its traceback on stderr)")
                 return
             if self.candidate is not None:
+                self._hear(self.candidate)  # its first word, which tells its pid, may still be unread
+            if self.candidate is not None:
                 self._close(self.candidate)
                 _kill(self.candidate)
                 self.candidate = None
-            self._start_zygote()
+            if self.zygote is None:  # else that word was that it is ready
+                self._start_zygote()
             for record in list(self.sent.values()):
                 self._revoke(record)
         self.pump()
