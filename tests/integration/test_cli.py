@@ -235,7 +235,7 @@ def test_an_actor_that_does_not_exist_is_said(start: Start, name: str, verb: str
     start("Service").line()
     code, _, err = command(verb, name, "app/nobody")
     assert code == 1
-    assert "no actor 'app/nobody'" in err and "app/service" in err
+    assert "app/nobody does not exist" in err and "app/service" in err
 
 
 # --- measure
