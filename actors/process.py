@@ -34,6 +34,7 @@ from . import context, wire
 from .client import Client
 from .codec import decode_call, encode_call
 from .endpoint import LoopEndpoint
+from .errors import SystemDied
 from .exits import ExitReason
 from .failures import describe, formatted
 from .guardian.ignition import THREADS
@@ -61,12 +62,13 @@ def await_birth(fd: int, guardian: int, middle: int, system: str) -> None:
         if message is None:  # not needed any more
             os._exit(0)
         setproctitle.setproctitle(f"actors: {message['system']}/{message['name']}")
-        life = _Life(message, [sock.detach(), *fds], loop)
+        code = _Life(message, [sock.detach(), *fds], loop).run()
+    except SystemDied:  # the guardian is gone, and its death signal on the way
+        os._exit(1)
     except BaseException:
         traceback.print_exc()
         exit_now(70)
-    else:
-        exit_now(life.run())
+    exit_now(code)
 
 
 def _become_mortal(guardian: int, middle: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import itertools
 import json
 import os
@@ -95,8 +96,8 @@ class ActorSystem:
         code = [sys.executable, "-I", "-S", "-c", GUARDIAN, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
         with theirs:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-                code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
+                code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )  # a session of its own from the first moment: Ctrl-C must not reach its imports
         fork = os.environ.get("ACTORS_FORK", _FORKS[0])
         config = {
             "system": self.name,
@@ -387,7 +388,7 @@ class ActorSystem:
             while True:
                 try:
                     self._ask_to_end(how)
-                    self._process.wait()
+                    _wait_for(self._process)
                     break
                 except KeyboardInterrupt as error:
                     interrupted, how = error, NEXT[how]
@@ -459,6 +460,13 @@ class ActorSystem:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose("drain" if kind is None else "stop")
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> None:
+    """Popen.wait alone would take a second Ctrl-C within 250 ms for the first."""
+    with contextlib.suppress(ChildProcessError):  # reaped by somebody else
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    process.wait()
 
 
 async def _ended(pid: int) -> None:

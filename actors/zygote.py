@@ -66,7 +66,10 @@ def main(fd: int, guardian: int, system: str, how: str = "sibling") -> NoReturn:
     import setproctitle
 
     setproctitle.setproctitle(f"actors: {system} zygote")
-    _serve(socket.socket(fileno=fd), guardian, system, how, [])
+    try:
+        _serve(socket.socket(fileno=fd), guardian, system, how, [])
+    except (BrokenPipeError, ConnectionResetError):  # the guardian is gone, and the death signal on its way
+        os._exit(1)
 
 
 def _serve(sock: socket.socket, guardian: int, system: str, how: str, modules: list[str]) -> NoReturn:
@@ -119,7 +122,7 @@ def _candidate(message: wire.Message, fd: int, guardian: int, middle: int) -> so
                     threaded.append(name)
         _let_go_of_threads()
     except BaseException:
-        with contextlib.suppress(OSError):  # given up
+        with contextlib.suppress(OSError):  # given up, or the guardian is gone
             wire.send(sock, {"op": "unfit", "module": name, "error": traceback.format_exc()})
         exit_now(1)
     if threaded:

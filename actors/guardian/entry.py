@@ -27,11 +27,13 @@ def socket_name(system: str) -> str:
 
 
 def main(fd: int, program: int) -> NoReturn:
-    os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
-    pidfd = os.pidfd_open(program)
+    try:
+        pidfd = os.pidfd_open(program)
+    except ProcessLookupError:
+        os._exit(1)
     if os.getppid() != program:  # it died before the pidfd was opened, so that may be a stranger's
         os._exit(1)
     sock = socket.socket(fileno=fd)
