@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import system_name
+from kit import system_name, until
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("leak_guard")]
 
@@ -121,10 +121,13 @@ def test_run_ends_with_0_when_every_actor_has_ended(folder: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_stops_the_tree_and_is_the_exit_code(start: Start, number: signal.Signals) -> None:
+def test_the_first_signal_stops_the_tree_and_is_the_exit_code(
+    start: Start, name: str, number: signal.Signals
+) -> None:
     """128 + n, and on_stop has run."""
     program = start("Service")
     assert program.line().startswith("ready")
+    until(lambda: "running" in command("tree", name)[1], "the tree is up: on_start's line comes before")
     program.process.send_signal(number)
     code, out, _ = program.end()
     assert (code, out) == (128 + number, "stopped: shut down\n")
