@@ -31,6 +31,7 @@ from .endpoint import Endpoint
 from .errors import ActorDied, ActorsError, CodecError, MailboxFull, SystemDied
 from .exits import ExitReason
 from .message import HANDLE, Kind
+from .outbox import Outbox
 from .reply import _MISSING, NEVER, Reply, died
 from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Record, Ring
 
@@ -81,6 +82,7 @@ class Client:
         self.gone: str | None = None  # why this connection is no longer one
         self.forked = False  # cut off by a fork, and may join again
         self.guardian_pid = 0
+        self.outbox = Outbox(self)
         self.reader: Reader | None = None  # a program's; None in an actor
         self.streams: dict[str, list[Stream[Any]]] = {}  # by what the guardian reports into them
         self.users = 1  # ActorSystem objects that share this connection
@@ -165,13 +167,14 @@ class Client:
         """Push a call and return its pending answer; an actor that has ended answers `ActorDied` at once."""
         if made and len(self.defined) < len(made):
             self.define()
-        endpoint = self.endpoint
+        endpoint, outbox = self.endpoint, self.outbox
+        waits = uid in outbox.queues and not endpoint.may_block()
         if len(endpoint.table) >= endpoint.limit and not endpoint.make_room(
             None if timeout is None else time.monotonic() + timeout
         ):
-            raise MailboxFull(
-                f"{self.address(name)}: {endpoint.limit} asks of this process are still open; await some answers first"
-            )
+            if endpoint.may_block():
+                raise MailboxFull(f"{self.address(name)}: {endpoint.limit} asks of this process are open already")
+            waits = True
         deadline = 0 if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
         reply = self._new_reply(uid, (name, method), deadline)
         if timeout is not None:
@@ -182,17 +185,21 @@ class Client:
             if len(body) > SHORT and _goes_by_handle(body, port):
                 body, flags = self.deposit(body), flags | HANDLE
                 self.deposits[reply] = body
-            position = port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
+            position = FULL if waits else port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
             if position < 0:
-                position = self._push_slowly(port, uid, name, (body, ASK, flags, self.me, corr, deadline), timeout)
+                record = body, ASK, flags, self.me, corr, deadline
+                if waits or (position == FULL and not endpoint.may_block() and self.waits_when_full(uid)):
+                    outbox.put(reply, name, record)
+                    return reply
+                position = self.push_slowly(port, uid, name, record, timeout)
             reply.position = position
         except ActorDied as error:
-            self._take_back(reply)
+            self.take_back(reply)
             if isinstance(error, SystemDied):
                 raise
             reply.got, reply.kind = error, DIED
         except BaseException:
-            self._take_back(reply)
+            self.take_back(reply)
             raise
         return reply
 
@@ -201,16 +208,18 @@ class Client:
         if made and len(self.defined) < len(made):
             self.define()
         port = self.ports.get(uid) or self.map(uid, name)
+        if uid in self.outbox.queues and not self.endpoint.may_block():
+            raise MailboxFull(f"{self.address(name)}: earlier asks wait for room in its mailbox; use tell_async")
         if len(body) > SHORT and _goes_by_handle(body, port):
             self._tell_large(port, uid, name, body, flags, timeout)
         elif port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
-            self._push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
+            self.push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
 
     def _tell_large(self, port: Ring, uid: int, name: str, body: bytes, flags: int, timeout: float) -> None:
         number = self.deposit(body)
         try:
             if port.push(number, TELL, flags | HANDLE, self.me, 0, 0, 0.0) < 0:
-                self._push_slowly(
+                self.push_slowly(
                     port, uid, name, (number, TELL, flags | HANDLE, self.me, 0, 0), None if timeout < 0 else timeout
                 )
         except BaseException:
@@ -226,9 +235,11 @@ class Client:
         message, flags = (body, flags) if number is None else (number, flags | HANDLE)
         pause = 0.0005
         try:
-            while (position := port.push(message, TELL, flags, self.me, 0, 0, 0.0)) < 0:
+            while (
+                position := FULL if uid in self.outbox.queues else port.push(message, TELL, flags, self.me, 0, 0, 0.0)
+            ) < 0:
                 if position not in (FULL, STUCK) or self.options.get(uid, {}).get("overflow") in ("raise", "drop"):
-                    self._push_slowly(port, uid, name, (message, TELL, flags, self.me, 0, 0), 0.0)
+                    self.push_slowly(port, uid, name, (message, TELL, flags, self.me, 0, 0), 0.0)
                     return
                 # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
                 await asyncio.sleep(pause)
@@ -238,7 +249,7 @@ class Client:
                 self.drop_blob(number)
             raise
 
-    def _push_slowly(
+    def push_slowly(
         self, port: Ring, uid: int, name: str, record: tuple[bytes, int, int, int, int, int], timeout: float | None
     ) -> int:
         """The push did not go through at once: wait, refuse or explain."""
@@ -261,7 +272,7 @@ class Client:
             if fds:  # open again (resumed) since
                 for fd in fds:
                     os.close(fd)
-                return self._push_slowly(self.map(uid, name), uid, name, record, timeout)
+                return self.push_slowly(self.map(uid, name), uid, name, record, timeout)
             self._note_end(uid, answer)
             raise died(where, answer)
         if position == STUCK:
@@ -280,11 +291,14 @@ class Client:
             "use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
         )
 
+    def waits_when_full(self, uid: int) -> bool:
+        return bool(self.options.get(uid, {}).get("overflow", "block") == "block")
+
     def _own(self, uid: int) -> bool:
         """Is this the mailbox of the actor whose loop this thread runs?"""
         return self.uid == uid and threading.get_ident() == getattr(self.endpoint, "thread", 0)
 
-    def _take_back(self, reply: Reply[Any]) -> None:
+    def take_back(self, reply: Reply[Any]) -> None:
         """An ask that was not sent."""
         self.endpoint.table.pop(reply.corr, None)
         if (number := self.deposits.pop(reply, None)) is not None and self.gone is None:
@@ -308,7 +322,7 @@ class Client:
             self.endpoint.table.pop(reply.corr, None)
             self.send("forget", call=reply.corr)
         elif port is not None and reply.position >= 0 and port.cancel(reply.position, self.me, reply.corr):
-            self._take_back(reply)
+            self.take_back(reply)
         elif reply.position >= 0:
             self.send("cancel", uid=reply.uid, call=reply.corr)
 
@@ -427,6 +441,7 @@ class Client:
             self.gone = why
         self.ports.clear()
         self.lanes.clear()
+        self.outbox.lose()
         self.endpoint.fail_all(DIED, wire.dumps({"system": self.system, "text": why}))
         while self.monitors:
             self.monitors.popitem()[1].system_gone(why)
@@ -483,6 +498,7 @@ def _after_fork_in_child() -> None:
         )
         client.gone, client.forked = f"!{text}", True
         client.streams.clear()
+        client.outbox = Outbox(client)  # what lies in the old one is the parent's
         client.endpoint.abandon(int(Kind.REFUSED), wire.dumps(["ActorsError", text]))
         client.ports.clear()
         client.lanes.clear()

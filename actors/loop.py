@@ -134,19 +134,22 @@ class Loop:
     async def _work(self, worker: Worker, shared: bool) -> None:
         take, hold, endpoint, local = self.endpoint.main.next, self.endpoint.main.hold, self.endpoint, self.local
         news, begin = endpoint.news, self._begin
-        left, turn = BATCH, True  # timers and mail take turns, so that neither starves
+        left, held, turn = BATCH, -1, True  # timers and mail take turns, so that neither starves
         while not self.leaving:
-            if local and turn:
-                if not shared:
-                    endpoint.main.finish()
-                turn = False
-                await self._run_local(worker, local.popleft())
-                continue
-            turn = True
-            record = take(0.0 if local or (shared and self._others_busy(worker)) else SPIN)
+            if local:
+                if turn:
+                    if not shared:
+                        endpoint.main.finish()
+                    turn = False
+                    await self._run_local(worker, local.popleft())
+                    continue
+                turn = True
+                record = take(0.0)
+            else:
+                record = take(0.0 if shared and self._others_busy(worker) else SPIN)
             if isinstance(record, tuple):
-                held = hold() if shared else -1
                 if shared:
+                    held = hold()
                     _sender.set(record[2])
                 value = begin(worker, record)
                 if value is not None:
@@ -161,7 +164,7 @@ class Loop:
                     left = BATCH
                     await asyncio.sleep(0)
             elif record is None:
-                if local:
+                if local and not self.draining:
                     continue
                 await (self._drained() if self.draining else self._sleep())
                 left = BATCH

@@ -115,7 +115,13 @@ class ActorRef(Generic[T_co]):
         client = self._client or self._connected()
         port = client.ports.get(self.uid)
         # the short way: mapped, small, room, nothing to explain; the client knows all others
-        if port is None or len(body) > SHORT or made or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0:
+        if (
+            port is None
+            or len(body) > SHORT
+            or made
+            or client.outbox.queues
+            or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0
+        ):
             client.tell(self.uid, self.name, body, flags)
 
     @overload
@@ -144,7 +150,8 @@ class ActorRef(Generic[T_co]):
         """Send a call; its `Reply` is awaited, or blocks in `.result(timeout)`. It always ends, at the latest when the
         actor does.
 
-        Raises `CodecError` here when an argument can't be sent; everything else comes out of the reply.
+        Blocks while the mailbox is full; in a coroutine the reply waits for room instead. Raises `CodecError` here when
+        an argument can't be sent, `MailboxFull` where the mailbox says so; everything else comes out of the reply.
         """
         name = _names.get(method) or message_name(method)
         try:

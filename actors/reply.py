@@ -23,6 +23,7 @@ from .codec import decode
 from .exits import ExitReason
 from .failures import decode_error
 from .message import HANDLE, Kind
+from .outbox import UNSENT
 from .transports._ring import ReplyBase
 
 if TYPE_CHECKING:
@@ -277,10 +278,20 @@ class Reply(ReplyBase, Generic[R_co]):
     def _end(self, kind: int) -> None:
         """End it from this side; the answer that may still come fills a stand-in (its slot stays reserved until then)."""
         table = self.client.endpoint.table
-        table[self.corr] = Unwanted(self.client)
+        if self.position != UNSENT:
+            table[self.corr] = Unwanted(self.client)
         if self.kind >= 0:  # collected just before: there is nothing left to come
             table.pop(self.corr, None)
             return
+        self._conclude(kind)
+
+    def fail(self, error: BaseException) -> None:
+        """It can't be sent: end it with this error."""
+        if self.kind < 0:
+            self.got = error
+            self._conclude(Kind.DIED)
+
+    def _conclude(self, kind: int) -> None:
         self.body, self.flags, self.kind = b"", 0, int(kind)
         if self.waitfd >= 0:
             os.eventfd_write(self.waitfd, 1)

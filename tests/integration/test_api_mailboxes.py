@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from actors import Actor, ActorDied, ActorRef, ActorSystem, DeadLetter, MailboxFull, MailboxOptions, SpecError
+from actors import (
+    Actor,
+    ActorDied,
+    ActorRef,
+    ActorSystem,
+    AskTimeout,
+    DeadLetter,
+    MailboxFull,
+    MailboxOptions,
+    SpecError,
+    SystemDied,
+)
 from kit import Gate, Journal, system_name, until
 
 SMALL = MailboxOptions(capacity=4096)
@@ -147,13 +158,108 @@ def test_in_a_coroutine_a_full_mailbox_raises_and_names_the_actor_and_what_to_do
     async def main() -> None:
         with pytest.raises(MailboxFull, match=rf"{sink.address}: its mailbox \(4096 bytes\) is full; use tell_async"):
             sink.tell(Sink.take, "more", BODY)
-        with pytest.raises(MailboxFull, match=sink.address):
-            sink.ask(Sink.take, "more", BODY)
 
     asyncio.run(main())
     gate.open()
     holding.result(5)
     assert sink.ask(Sink.all).result(5) == list(range(count))
+
+
+def test_an_ask_in_a_coroutine_waits_for_room_without_blocking_the_loop_and_is_not_overtaken(spawn, gate: Gate) -> None:
+    sink = spawn(Sink, mailbox=SMALL)
+    holding = held(sink, gate)
+    count = fill(sink)
+
+    async def main() -> list[Any]:
+        asked = [sink.ask(Sink.take, number, BODY) for number in range(100, 120)]
+        with pytest.raises(MailboxFull, match="earlier asks wait for room"):
+            sink.tell(Sink.take, "overtaking")
+        telling = asyncio.ensure_future(sink.tell_async(Sink.take, "last"))
+        await asyncio.sleep(0.01)
+        assert not any(reply.done() for reply in asked)
+        await asyncio.to_thread(gate.open)
+        await asyncio.gather(*asked)
+        await telling
+        return await sink.ask(Sink.all)
+
+    assert asyncio.run(main()) == [*range(count), *range(100, 120), "last"]
+    holding.result(5)
+
+
+def test_an_ask_that_waits_for_room_can_be_cancelled_and_expires(spawn, gate: Gate) -> None:
+    sink = spawn(Sink, mailbox=SMALL)
+    holding = held(sink, gate)
+    count = fill(sink)
+
+    async def main() -> None:
+        cancelled, large = sink.ask(Sink.take, "cancelled", BODY), sink.ask(Sink.take, "large", "x" * 500_000)
+        late = sink.using(timeout=0.02).ask(Sink.take, "late", BODY)
+        kept = sink.ask(Sink.take, "kept", BODY)
+        assert cancelled.cancel()
+        assert large.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        with pytest.raises(AskTimeout):
+            await late
+        await asyncio.to_thread(gate.open)
+        await kept
+
+    asyncio.run(main())
+    holding.result(5)
+    assert sink.ask(Sink.all).result(5) == [*range(count), "kept"]
+
+
+def test_an_ask_that_waits_for_room_ends_with_its_actor(spawn, gate: Gate) -> None:
+    sink = spawn(Sink, mailbox=SMALL)
+    held(sink, gate)
+    fill(sink)
+
+    async def main() -> None:
+        waiting = [sink.ask(Sink.take, number, BODY) for number in range(3)]
+        sink.kill()
+        for reply in waiting:
+            with pytest.raises(ActorDied, match="killed by SIGKILL"):
+                await reply
+
+    asyncio.run(main())
+
+
+def test_an_ask_that_waits_for_room_ends_with_its_system(leak_guard, gate: Gate) -> None:
+    system = ActorSystem(system_name("full"))
+    sink = system.spawn(Sink, mailbox=SMALL)
+    held(sink, gate)
+    fill(sink)
+
+    async def main() -> None:
+        waiting = sink.ask(Sink.take, "never", BODY)
+        await system.aclose("kill")
+        with pytest.raises((SystemDied, ActorDied)):
+            await waiting
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_ends_while_its_asks_wait_for_room_leaves_the_way_free(spawn, gate: Gate) -> None:
+    sink = spawn(Sink, mailbox=SMALL)
+    holding = held(sink, gate)
+    count = fill(sink)
+
+    async def first() -> None:
+        asyncio.ensure_future(wait(sink.ask(Sink.take, "given up", BODY)))  # noqa: RUF006 - cancelled with the loop
+        await asyncio.sleep(0)
+
+    async def wait(reply: Any) -> None:
+        await reply
+
+    async def second() -> Any:
+        reply = sink.ask(Sink.take, "second", BODY)
+        await asyncio.to_thread(gate.open)
+        return await reply
+
+    asyncio.run(first())
+    assert asyncio.run(second()) == count + 1
+    holding.result(5)
+    assert sink.ask(Sink.all).result(5) == [*range(count), "second"]
 
 
 def test_tell_async_waits_for_room_without_blocking_the_loop(spawn, gate: Gate) -> None:

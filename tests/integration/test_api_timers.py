@@ -199,6 +199,16 @@ def test_an_exception_in_a_timer_crashes_the_actor(spawn) -> None:
     assert clock.wait(5).error == "ValueError: in a timer"
 
 
+def test_an_actor_whose_timers_never_rest_stops_all_the_same(spawn) -> None:
+    class Restless(Clock):
+        def on_start(self) -> None:
+            self.every(0.0001, time.sleep, 0.001)
+
+    restless = spawn(Restless, shutdown=30.0)
+    restless.stop()
+    assert restless.wait(10).kind == "shutdown"
+
+
 def test_timers_end_with_their_incarnation(spawn, tmp_path: Path) -> None:
     class Writing(Clock):
         def __init__(self, journal: Journal) -> None:
