@@ -175,6 +175,21 @@ POINTS = {
         worker.wait()
         say("ready")
         """,
+    "with a forked child that holds its descriptors": """
+        system = ActorSystem(name)
+        worker = system.spawn(Worker)
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            os._exit(0)
+        say("ready")
+        """,
+    "after it has become another program": """
+        system = ActorSystem(name)
+        worker = system.spawn(Worker)
+        os.execvp(sys.executable, [sys.executable, "-c", "print('ready', flush=True); import time; time.sleep(60)"])
+        """,
     "as one of many that attached": """
         system = ActorSystem(name)
         worker = system.spawn(Worker, name="worker")

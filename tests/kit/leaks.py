@@ -5,7 +5,7 @@ abstract sockets and files in /dev/shm. What is new afterwards is looked at agai
 kernel takes its time over ends; what remains then is a leak and is named.
 
 Processes are this one's descendants, and those of this run that somebody else has adopted: marked by an environment
-variable, or titled with a system name of this run (`names`). Rejected: counting everything on the machine, where other
+variable, or titled with a system name of this run (`system_name`). Rejected: counting everything on the machine, where other
 runs come and go.
 """
 
@@ -56,7 +56,10 @@ class LeakGuard:
 
     def left(self) -> list[str]:
         """What is there now and was not before."""
-        return sorted((snapshot() - self.before).elements())
+        found = sorted((snapshot() - self.before).elements())
+        return [
+            each for each in found if not (each.startswith("file ") and _used_by_others(each.removeprefix("file ")))
+        ]
 
     def processes_left(self) -> list[str]:
         """Of these, the processes; for a test that still holds references, and with them mappings."""
@@ -110,6 +113,22 @@ def _sockets() -> list[str]:
     return [
         f"socket {name}" for line in lines if (name := line.rpartition(" ")[2]).startswith("@actors/") and _ours(name)
     ]
+
+
+def _used_by_others(path: str) -> bool:
+    """Is a file mapped by a process that is not of this run? Then it is that one's to remove."""
+    ours = {
+        os.getpid(),
+        *(each.pid for each in descendants(os.getpid())),
+        *(each.pid for each in marked(os.environ[RUN])),
+    }
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            if int(maps.parent.name) not in ours and path in maps.read_text():
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _files() -> list[str]:
