@@ -6,6 +6,7 @@ The seed of a run is printed in its first lines and, for each test that uses it,
 
 from __future__ import annotations
 
+import faulthandler
 import random
 from collections.abc import Iterator
 
@@ -31,6 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.option.seed}"
+
+
+@pytest.fixture(autouse=True)
+def long_tests_are_not_dumped(request: pytest.FixtureRequest) -> None:
+    """The dump of a thread that runs may crash it, and a nightly test runs longer than others may."""
+    if request.node.get_closest_marker("nightly"):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

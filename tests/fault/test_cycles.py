@@ -72,13 +72,13 @@ def listen(system: ActorSystem) -> None:
 def measure(system: ActorSystem) -> dict[str, Resources]:
     """What the system's own processes hold, once all that ended is gone and the zygote has let go of what it was sent."""
 
-    def settled() -> dict[str, Resources] | None:
+    def settled() -> dict[str, Resources]:
         titles = [each.title for pid in children(system.guardian_pid) if (each := process(pid))]
         if sorted(title.split("/")[-1].split()[-1] for title in titles) != ["spare", "steady", "zygote"]:
-            return None
+            return {}
         pids = {"program": os.getpid(), **family(system.guardian_pid)._asdict()}
         first, second = ({name: Resources.of(pid) for name, pid in pids.items()} for _ in range(2))
-        return first if counts(first) == counts(second) else None
+        return first if counts(first) == counts(second) else {}
 
     return until(settled, "all are gone that went")
 

@@ -262,7 +262,7 @@ def test_fifty_actors_that_die_at_once_are_reported_once_each(system: ActorSyste
     assert all(down.reason == killed_by(signal.SIGKILL) for down in downs + crashes)
     assert all(down.restarting == (down.ref in mortals[::2]) for down in crashes)
     marker = system.spawn(Mortal)
-    found = []
+    found = list[Event]()
     while not (found and found[-1].ref == marker):
         found.append(events.get(10))
     assert sorted(event.pid or 0 for event in found if event.kind == "crashed") == sorted(pids)

@@ -48,11 +48,13 @@ def name() -> str:
     return system_name()
 
 
-VICTIMS: dict[str, Callable[[ActorSystem], None]] = {
-    "guardian": lambda system: kill(system.guardian_pid),
-    "warden": lambda system: kill(family(system.guardian_pid).warden),
-    "guardian and zygote": lambda system: [kill(pid) for pid in reversed(family(system.guardian_pid)[1:])] and None,
-}
+def victims(system: ActorSystem) -> dict[str, list[int]]:
+    """Whom to kill, in this order."""
+    warden, guardian, zygote = family(system.guardian_pid)
+    return {"guardian": [guardian], "warden": [warden], "zygote and guardian": [zygote, guardian]}
+
+
+VICTIMS = ["guardian", "warden", "zygote and guardian"]
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
@@ -66,7 +68,8 @@ def test_actors_and_their_programs_are_gone_after_the_death_of(
     programs = [workers[0].ask(Worker.run, own).result(10) for own in (False, True)]
     workers[1].ask(Worker.daemonize).result(10)
     pids = [worker.ask(Worker.pid).result(10) for worker in workers]
-    VICTIMS[victim](system)
+    for pid in victims(system)[victim]:
+        kill(pid)
     until(lambda: not any(map(alive, [*pids, *programs, system.guardian_pid])), "actors and programs are gone", GONE)
     with ActorSystem(name) as again:
         assert again.spawn(Worker).ask(Worker.pid).result(10)
@@ -92,12 +95,8 @@ def test_every_pending_call_ends_with_system_died_after_the_death_of(victim: str
         return thread
 
     async def awaiting() -> list[Any]:
-        return await asyncio.gather(
-            worker.ask(Worker.hang, journal),
-            worker.ask(Worker.hang, journal),
-            worker.wait_async(),
-            return_exceptions=True,
-        )
+        pending = (worker.ask(Worker.hang, journal), worker.ask(Worker.hang, journal), worker.wait_async())
+        return list(await asyncio.gather(*pending, return_exceptions=True))
 
     called: Future[Any] = Future()
     worker.ask(Worker.hang, journal).add_done_callback(lambda reply: called.set_result(reply.exception(0)))
@@ -111,7 +110,8 @@ def test_every_pending_call_ends_with_system_died_after_the_death_of(victim: str
     ]
     journal.until("hangs")
     until(lambda: worker.info()["mailbox"]["depth"] == 7, "all calls are in the mailbox")
-    VICTIMS[victim](system)
+    for pid in victims(system)[victim]:
+        kill(pid)
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()

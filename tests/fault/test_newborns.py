@@ -34,6 +34,12 @@ while True:
 AT_ONCE = Backoff(0.0, 0.0)
 
 
+@pytest.fixture(params=["sibling", "double"], autouse=True)
+def fork(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to make a process keep the same promises."""
+    monkeypatch.setenv("ACTORS_FORK", request.param)
+
+
 class Worker(Actor):
     """Writes down what it handles."""
 

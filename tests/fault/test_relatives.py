@@ -16,7 +16,7 @@ from actors.supervision import Backoff, Child, Supervisor
 from kit import Journal, alive, children, kill, process, until
 
 AT_ONCE = Backoff(0.0, 0.0)
-MANY = {"max_restarts": 1_000_000, "within": 1.0, "backoff": AT_ONCE}
+MANY: dict[str, Any] = {"max_restarts": 1_000_000, "within": 1.0, "backoff": AT_ONCE}
 KILLED = ExitReason("signal", signal=signal.SIGKILL)
 
 
