@@ -155,6 +155,8 @@ class Client:
         if uid in self.ended:
             raise died(self.address(name), self.ended[uid])
         answer, fds = self.exchange("map", uid=uid)
+        if answer.get("supervisor"):
+            raise ActorsError(f"{self.address(name)} is a supervisor and takes no messages; ask one of its children")
         if not fds:
             self._note_end(uid, answer)
             raise died(self.address(name), answer)

@@ -31,7 +31,7 @@ from .client import Client
 from .codec import decode_call, encode
 from .context import Timer, current
 from .endpoint import SPIN, LoopEndpoint
-from .errors import ActorsError, CodecError
+from .errors import ActorsError, CodecError, SpecError
 from .exits import ExitReason
 from .failures import describe, encode_error, formatted
 from .message import HANDLE, KEYWORDS, Kind
@@ -94,8 +94,7 @@ class Loop:
 
     async def run(self, instance: Any) -> None:
         """Handle mail until the actor leaves; then `on_stop`."""
-        self.instance = instance
-        count = max(1, int(getattr(instance, "concurrency", 1)))
+        self.instance, count = instance, width(instance)
         self.workers = [Worker() for _ in range(count)]
         for worker in self.workers:
             worker.task = asyncio.current_task() if count == 1 else asyncio.create_task(self._work(worker, shared=True))
@@ -415,6 +414,14 @@ class Loop:
 
     def _call_on_down(self, down: Down) -> Any:
         return self.instance.on_down(down.ref, down.reason)
+
+
+def width(instance: Any) -> int:
+    """How many of its handlers may overlap. SpecError."""
+    count = getattr(instance, "concurrency", 1)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise SpecError(f"{type(instance).__name__}.concurrency must be a whole number from 1 on, not {count!r}")
+    return count
 
 
 def exit_now(code: int) -> None:

@@ -39,7 +39,7 @@ from .exits import ExitReason
 from .failures import describe, formatted
 from .guardian.ignition import THREADS
 from .log import LEVELS, LazyLog, LogHandler
-from .loop import Loop, exit_now
+from .loop import Loop, exit_now, width
 from .mailbox import SMALLEST
 from .ref import ActorRef
 from .shipping import unship
@@ -144,6 +144,7 @@ class _Life:
         instance = self.loop.blocking(factory, *args)
         if instance is None or inspect.isawaitable(instance):
             raise TypeError(f"the factory {factory!r} made {instance!r}, not an actor")
+        width(instance)  # checked while whoever spawns it still listens
         await self.loop.hook(_hook(instance, "on_start"))
         self.started = True
         self.client.send("ready")

@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from . import errors, wire
 from .codec import decode
@@ -58,6 +58,9 @@ class Reply(ReplyBase, Generic[R_co]):
     def __repr__(self) -> str:
         state = "pending" if self.kind < 0 else Kind(self.kind).name.lower()
         return f"<Reply {self._what} {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Reply can't be sent; await it, or take its result(), and send that")
 
     @property
     def _what(self) -> str:

@@ -226,11 +226,14 @@ class Desk:
         uid, guardian = m["uid"], self.guardian
         record = guardian.registry.by_uid.get(uid)
         answer: dict[str, Any] = {"seq": m["seq"], "uid": uid}
-        if record is None or record.mail is None:
+        if record is not None and not record.is_worker:
+            guardian.peers.send(peer, {**answer, "supervisor": True})
+        elif record is None or record.mail is None:
             guardian.peers.send(peer, {**answer, **guardian.registry.ended.get(uid, {"name": "", "reason": None})})
         elif record.mail.closed:
             failed = uid in guardian.tree and guardian.tree.status(uid) == "failed"
-            guardian.peers.send(peer, {**answer, "name": record.name, "reason": record.last_reason, "failed": failed})
+            reason = record.last_reason if failed else {"kind": "shutdown"}  # it is stopping
+            guardian.peers.send(peer, {**answer, "name": record.name, "reason": reason, "failed": failed})
         else:
             guardian.mailroom.users.setdefault(uid, set()).add(peer.id)
             options = record.options.get("mailbox") or {}

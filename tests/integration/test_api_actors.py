@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 
-from actors import Actor, ActorDied, ActorRef, ActorsError, ActorSystem, ExitReason
+from actors import Actor, ActorDied, ActorRef, ActorsError, ActorSystem, ExitReason, SpawnError
 from kit import Gate, Journal, process, until
+
+T = TypeVar("T")
 
 
 class Counter(Actor):
@@ -155,6 +158,31 @@ def test_a_decorated_method_is_called_by_the_name_that_it_has_in_the_class(spawn
             return n
 
     assert spawn(Decorated).ask(Decorated.work, 3).result(5) == ("logged", 3)
+
+
+def test_a_handler_that_returns_a_reply_passes_the_answer_on(spawn) -> None:
+    class Forwarder(Actor):
+        def forward(self, counter: ActorRef[Counter], amount: int) -> Any:
+            return counter.ask(Counter.add, amount)
+
+    assert spawn(Forwarder).ask(Forwarder.forward, spawn(Counter, 5), 2).result(5) == 7
+
+
+def test_dataclasses_and_generic_classes_are_actors_too(spawn) -> None:
+    @dataclasses.dataclass
+    class Point(Actor):
+        x: int
+        y: int = 2
+
+        def total(self) -> int:
+            return self.x + self.y
+
+    class Box(Actor, Generic[T]):
+        def kind(self) -> str:
+            return type(self).__name__
+
+    assert spawn(Point, 1).ask(Point.total).result(5) == 3
+    assert spawn(Box[int]).ask(Box.kind).result(5) == "Box"
 
 
 def test_keyword_arguments_of_the_constructor_go_by_partial(spawn) -> None:
@@ -326,6 +354,15 @@ def test_overlapping_handlers_know_their_own_senders(spawn) -> None:
     direct = meeting.ask(Meeting.who_after_a_pause)
     assert [reply.result(5) for _, reply in replies] == [asker.name for asker, _ in replies]
     assert direct.result(5) is None
+
+
+@pytest.mark.parametrize("value", [0, -1, "2", 1.5, None, True])
+def test_a_concurrency_that_makes_no_sense_is_a_spawn_error(system: ActorSystem, value: Any) -> None:
+    class Wide(Actor):
+        concurrency = value
+
+    with pytest.raises(SpawnError, match=r"Wide\.concurrency must be a whole number from 1 on, not"):
+        system.spawn(Wide)
 
 
 # --- hooks
@@ -796,8 +833,6 @@ def test_a_cancelled_error_that_a_handler_raises_itself_reaches_the_asker_and_th
 
 
 def test_a_factory_that_makes_nothing_is_refused(system: ActorSystem) -> None:
-    from actors import SpawnError
-
     with pytest.raises(SpawnError, match="made None"):
         system.spawn(print, "hello")  # type: ignore[type-var]
 

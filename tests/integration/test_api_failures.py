@@ -432,6 +432,12 @@ def test_tell_async_raises_for_an_argument_that_cannot_be_sent(spawn) -> None:
         asyncio.run(faulty.tell_async(Faulty.echo, threading.Lock()))
 
 
+def test_a_reply_cannot_be_sent_and_the_error_says_what_to_do(spawn) -> None:
+    faulty = spawn(Faulty)
+    with pytest.raises(CodecError, match=r"argument 1 .*a Reply can't be sent; await it, or take its result\(\)"):
+        faulty.ask(Faulty.echo, faulty.ask(Faulty.echo, 1))
+
+
 @pytest.mark.parametrize("method", ["unsendable", "unsendable_deep"])
 def test_a_result_that_cannot_be_sent_is_an_error_for_the_asker_alone(spawn, method: str) -> None:
     faulty = spawn(Faulty)

@@ -264,10 +264,11 @@ def test_stop_closes_the_mailbox_at_once(spawn, tmp_path: Path) -> None:
     held = ref.ask(Counter.hold, gate)
     ref.stop()
     until(lambda: ref.info()["status"] == "stopping", "it stops")
-    with pytest.raises(ActorDied):
+    with pytest.raises(ActorDied, match=f"{ref.address}: the actor has ended \\(shut down\\)"):
         ref.tell(Counter.add, 1)
-    with pytest.raises(ActorDied):
+    with pytest.raises(ActorDied) as died:
         ref.ask(Counter.add, 1).result(5)
+    assert died.value.reason == ExitReason("shutdown")
     gate.open()
     held.result(5)
     ref.wait(5)

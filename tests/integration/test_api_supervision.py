@@ -16,6 +16,7 @@ from actors import (
     ActorDied,
     ActorNotFound,
     ActorRef,
+    ActorsError,
     ActorSystem,
     Down,
     Event,
@@ -136,6 +137,17 @@ def test_a_tree_stops_in_reverse_order(own: ActorSystem, journal: Journal) -> No
     etl.stop()
     assert etl.wait(10).kind == "shutdown"
     assert journal.lines()[3:] == ["stop c", "stop b", "stop a"]
+
+
+def test_a_supervisor_can_be_looked_up_waited_for_and_stopped_but_takes_no_messages(own: ActorSystem) -> None:
+    own.start(Supervisor(Child(Plain, name="a"), name="etl"))
+    ref = own.lookup("etl")
+    assert [child["name"] for child in ref.info()["children"]] == ["etl/a"]
+    for call in (lambda: ref.tell("pid"), lambda: ref.ask("pid").result(5)):
+        with pytest.raises(ActorsError, match=f"{ref.address} is a supervisor and takes no messages"):
+            call()
+    ref.stop()
+    assert ref.wait(10).kind == "shutdown"
 
 
 def test_start_async_does_the_same(own: ActorSystem, journal: Journal) -> None:

@@ -121,9 +121,7 @@ def test_run_ends_with_0_when_every_actor_has_ended(folder: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_stops_the_tree_and_is_the_exit_code(
-    start: Start, name: str, number: signal.Signals
-) -> None:
+def test_the_first_signal_stops_the_tree_and_is_the_exit_code(start: Start, name: str, number: signal.Signals) -> None:
     """128 + n, and on_stop has run."""
     program = start("Service")
     assert program.line().startswith("ready")
