@@ -199,6 +199,7 @@ def _settle(setting: dict[str, Any]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    sys.argv[:] = setting.get("argv", sys.argv)
     for entry in setting.get("path", []):
         if entry not in sys.path:
             sys.path.append(entry)

@@ -1,4 +1,6 @@
-"""What surrounds a program and shall surround its actors as well: working directory, environment, import path, interpreter options."""
+"""What surrounds a program and shall surround its actors as well: working directory, environment, import path, arguments,
+interpreter options.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,14 @@ def changes(was: dict[str, Any] | None) -> dict[str, Any]:
     """
     now, path = dict(os.environ), import_path()
     if was is None:
-        return {"cwd": working_directory(), "environ": now, "whole": True, "path": path}
+        return {"cwd": working_directory(), "environ": now, "whole": True, "path": path, "argv": sys.argv}
     changed: dict[str, str | None] = {name: value for name, value in now.items() if was["environ"].get(name) != value}
     changed.update({name: None for name in was["environ"] if name not in now})
     return {
         "cwd": working_directory(),
         "environ": changed,
         "path": [entry for entry in path if entry not in was["path"]],
+        "argv": sys.argv,
     }
 
 

@@ -102,6 +102,7 @@ class ActorSystem:
         config = {
             "system": self.name,
             "path": path,
+            "argv": sys.argv,
             "flags": surroundings.interpreter_flags(),
             "log_level": log_level,
             "ask_timeout": ask_timeout,

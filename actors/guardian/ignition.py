@@ -1,7 +1,7 @@
 """Starting a Python from scratch, for the user's code: a zygote, or a newborn where forking is not safe.
 
 Freshly exec'd, not forked: a fork would inherit the guardian's mappings and descriptors of all mailboxes. Both get the
-interpreter options (-X dev, -W error, -O), the path and the environment of the program.
+interpreter options (-X dev, -W error, -O), the path, the arguments and the environment of the program.
 
 The zygote is the first thing that a guardian starts, before its own imports, since the zygote's take longest.
 """
@@ -16,9 +16,9 @@ from typing import Any
 
 from .. import wire
 
-BEGIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-ZYGOTE = "from actors.zygote import main; main(int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])"
-NEWBORN = "from actors.process import await_birth; await_birth(int(sys.argv[2]), int(sys.argv[3]), 0, sys.argv[4])"
+BEGIN = "import sys, json; own = sys.argv[2:]; sys.path[:], sys.argv[:] = json.loads(sys.argv[1]); "
+ZYGOTE = "from actors.zygote import main; main(int(own[0]), int(own[1]), *own[2:])"
+NEWBORN = "from actors.process import await_birth; await_birth(int(own[0]), int(own[1]), 0, own[2])"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -37,7 +37,7 @@ def _exec(config: dict[str, Any], path: list[str], code: str, *arguments: str) -
     with theirs:
         os.set_inheritable(theirs.fileno(), True)
         python = [sys.executable, *config["flags"], "-P", "-c", BEGIN + code]  # -P: no json.py of the working directory
-        command = [*python, json.dumps(path), str(theirs.fileno()), str(os.getpid()), *arguments]
+        command = [*python, json.dumps([path, config["argv"]]), str(theirs.fileno()), str(os.getpid()), *arguments]
         environ = dict(os.environ)
         for name in THREADS:
             environ.setdefault(name, "1")  # N processes with N threads each would fight for the cores

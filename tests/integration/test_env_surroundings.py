@@ -187,6 +187,26 @@ def test_modules_of_the_old_working_directory(program: Program, arguments: tuple
     assert printed == ["beside"]
 
 
+def test_the_arguments_are_the_programs(program: Program) -> None:
+    """Also while its modules are imported by actor processes, as some libraries look at them then."""
+    program.write(
+        "beside.py",
+        "import sys\nfrom actors import Actor\nseen = list(sys.argv)\nclass Where(Actor):\n    def seen(self): return seen\n",
+    )
+    program.write(
+        "script.py",
+        PROBE
+        + """
+import beside
+with ActorSystem() as system:
+    print(system.spawn(beside.Where).ask("seen").result(20))
+    del sys.argv[1]
+    print(ask(system.spawn(Probe), "__import__('sys').argv"))
+""",
+    )
+    assert program.run("script.py", "-x", "y") == ["['script.py', '-x', 'y']", "['script.py', 'y']"]
+
+
 # --- chance
 
 
