@@ -73,6 +73,7 @@ class Client:
         }
         self.lock = threading.Lock()
         self.closing = threading.Lock()
+        self.fetching = threading.RLock()  # of large answers
         self.sequence = itertools.count(1)
         self.monitors: dict[int, Monitor] = {}
         self.deposits: weakref.WeakKeyDictionary[Reply[Any], bytes] = (
@@ -508,6 +509,7 @@ def _after_fork_in_child() -> None:
         client.deposits.clear()
         client.lock = threading.Lock()
         client.closing = threading.Lock()
+        client.fetching = threading.RLock()
         client.sock.close()
 
 

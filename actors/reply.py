@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import os
 import time
@@ -173,9 +174,12 @@ class Reply(ReplyBase, Generic[R_co]):
     # --- inside
 
     def run_callbacks(self) -> None:
-        """Run what waits for the end. Anyone may call it; each callback runs once, ours again if a signal handler
-        raised on the way.
+        """Fetch a body that the guardian keeps, and run what waits for the end. Anyone may call it; each callback runs
+        once, ours again if a signal handler raised on the way.
         """
+        if self.flags & HANDLE:
+            with contextlib.suppress(errors.ActorsError):  # the system is gone: whoever looks will hear of it
+                self._fetch()
         for entry in self.cbs or ():
             fn, loop, ours = entry
             if fn is None:
@@ -304,14 +308,23 @@ class Reply(ReplyBase, Generic[R_co]):
     def _value(self) -> R_co:
         got = self.got
         if got is _MISSING:
+            if self.flags & HANDLE:
+                self._fetch()
             body, flags = self.body, self.flags
             assert body is not None
-            if flags & HANDLE:
-                body = self.client.fetch_blob(body)
             got = self.got = decode(body, flags)
             self.body = None
         value: R_co = got
         return value
+
+    def _fetch(self) -> None:
+        """Take a large body home from the guardian."""
+        with self.client.fetching:
+            if self.flags & HANDLE and self.body is not None:
+                number = self.body
+                self.body = self.client.fetch_blob(number, keep=True)
+                self.flags &= ~HANDLE
+                self.client.drop_blob(number)
 
     def _error(self) -> BaseException:
         if self.got is _MISSING:
@@ -320,9 +333,9 @@ class Reply(ReplyBase, Generic[R_co]):
         return error
 
     def _decode_error(self) -> BaseException:
-        body, kind = self.body or b"", self.kind
         if self.flags & HANDLE:
-            body = self.client.fetch_blob(body)
+            self._fetch()
+        body, kind = self.body or b"", self.kind
         if kind == Kind.ERROR:
             error = decode_error(body, self.flags)
             if type(error) is errors.RemoteError:

@@ -399,6 +399,8 @@ class ActorSystem:
 
     def _ask_to_end(self, how: How) -> None:
         try:
+            if isinstance(self._client.endpoint, ProgramEndpoint):
+                self._client.endpoint.attend()
             self._client.send("close", how=how)
         except ActorsError:  # the guardian is gone already
             return

@@ -62,6 +62,8 @@ struct header {
     alignas(64) _Atomic uint64_t waiting;
 };
 
+enum { RECORD_ELSEWHERE = 4 }; /* flag: the body is the number of what the guardian keeps; all other flags are opaque here */
+
 struct record {
     _Atomic uint32_t length; /* of the body */
     _Atomic uint32_t state;  /* enum state | tries << 8, one word so that both change at once */

@@ -4,6 +4,9 @@ Rule: `kind` is written last; whoever sees it >= 0 finds the rest. An asker that
 (`waitfd`, or a callback in `cbs`) and then looks at `kind` again; the collector does it the other way round, both under
 the GIL.
 
+A reply whose body is elsewhere (kept by the guardian) is reported in `fire` as one with callbacks is, so that the body is
+fetched when the answer comes: it belongs to the reply from then on, and goes with it.
+
 Decoding is not done here but in the asker's frame, so that its errors are raised there. */
 
 #include "binding.h"
@@ -44,7 +47,8 @@ bool reply_fill(Reply *self, const struct view *v, PyObject *fire)
 {
     const struct record *q = v->record;
     PyObject *body = PyBytes_FromStringAndSize((const char *)(q + 1), v->length);
-    if (!body || (self->cbs && self->cbs != Py_None && PyList_Append(fire, (PyObject *)self))) {
+    bool told = (self->cbs && self->cbs != Py_None) || q->flags & RECORD_ELSEWHERE;
+    if (!body || (told && PyList_Append(fire, (PyObject *)self))) {
         Py_XDECREF(body);
         return false;
     }

@@ -258,7 +258,7 @@ class Desk:
         self.guardian.peers.send(peer, {"seq": m["seq"], "blob": number})
 
     def op_fetch(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        fd = self.guardian.mailroom.blobs.get(m["blob"], -1)
+        fd = self.guardian.mailroom.blob(m["blob"])
         self.guardian.peers.send(peer, {"seq": m["seq"]}, [fd] if fd >= 0 else [])
         if not m.get("keep"):
             self.guardian.mailroom.drop_blob(m["blob"])

@@ -28,7 +28,7 @@ class Mailroom:
     def __init__(self, peers: Peers, watch: Watch) -> None:
         self.peers, self.watch = peers, watch
         self.users: dict[int, set[int]] = {}  # uid -> endpoints that mapped the mailbox
-        self.blobs: dict[int, int] = {}  # number -> memfd
+        self.blobs: dict[int, tuple[int, int]] = {}  # number -> memfd, reader
         self.readers: dict[int, set[int]] = {}  # endpoint -> blobs that nobody else reads
         self._numbers = itertools.count(1)
 
@@ -84,18 +84,24 @@ class Mailroom:
     # --- large bodies
 
     def deposit(self, fd: int, reader: int = 0) -> int:
-        """Keep a large body until it was read: an answer at most as long as its reader lives."""
+        """Keep a large body until it was read; one that only one endpoint reads at most as long as that lives."""
         number = next(self._numbers)
-        self.blobs[number] = fd
+        self.blobs[number] = fd, reader
         if reader:
             self.readers.setdefault(reader, set()).add(number)
         return number
 
-    def reader_gone(self, endpoint: int) -> None:
-        for number in self.readers.pop(endpoint, ()):
-            self.drop_blob(number)
+    def blob(self, number: int) -> int:
+        """Its descriptor, which stays the mailroom's; -1: it is gone."""
+        return self.blobs.get(number, (-1, 0))[0]
 
     def drop_blob(self, number: int) -> None:
-        fd = self.blobs.pop(number, -1)
+        fd, reader = self.blobs.pop(number, (-1, 0))
+        if reader in self.readers:
+            self.readers[reader].discard(number)
         if fd >= 0:
             os.close(fd)
+
+    def reader_gone(self, endpoint: int) -> None:
+        for number in self.readers.pop(endpoint, set()).copy():
+            self.drop_blob(number)

@@ -36,6 +36,8 @@ from .registry import Record, Registry
 from .timers import Timers
 from .watch import Watch
 
+PATIENCE = 5.0  # seconds that the program has at the end to fetch large answers
+
 
 class Guardian:
     """Composition and event loop."""
@@ -51,6 +53,7 @@ class Guardian:
     ) -> None:
         self.system: str = config["system"]
         self.program: int = config["program"]
+        self.leaving = 0.0  # since when
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.epoll = select.epoll()
         self.timers = Timers()
@@ -189,7 +192,9 @@ class Guardian:
     def leave(self) -> None:
         """Nothing is left to guard: say what is still to be said, then go."""
         self.watch.log_dead()
-        if self.peers.flush():
+        self.leaving = self.leaving or time.monotonic()
+        unread = self.mailroom.readers.get(self.owner.id) and time.monotonic() < self.leaving + PATIENCE
+        if self.peers.flush() or unread:
             self.timers.after(0.003, self.leave)
             return
         os._exit(0)

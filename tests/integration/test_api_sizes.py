@@ -181,6 +181,16 @@ def test_a_large_answer_that_comes_too_late_leaves_nothing(spawn, system: ActorS
     late.ask(Porter.echo, 1).result(5)
 
 
+def test_large_answers_that_nobody_reads_leave_nothing(spawn) -> None:
+    """Neither kept nor dropped by whoever asked: their memory is the program's from their coming on, and goes with them."""
+    porter = spawn(Porter)
+    kept = [porter.ask(Porter.make, 3_000_000) for _ in range(5)]
+    for _ in range(5):
+        porter.ask(Porter.make, 3_000_000)
+    porter.ask(Porter.echo, 1).result(30)
+    assert all(reply.done() for reply in kept)
+
+
 def test_a_large_call_that_expires_leaves_nothing(spawn, tmp_path: Path) -> None:
     porter, gate = spawn(Porter), Gate(tmp_path / "gate")
     held = porter.ask(Porter.hold, gate)

@@ -169,6 +169,18 @@ def test_leaving_with_handles_what_was_accepted_however_long_that_takes(journal:
     assert journal.lines() == [str(number) for number in range(10)]
 
 
+@pytest.mark.parametrize("size", [10, 100_000, 1_000_000, 5_000_000])
+def test_answers_can_be_read_after_the_end_as_an_executors_can(size: int) -> None:
+    class Maker(Actor):
+        def make(self, size: int) -> bytes:
+            return bytes(size)
+
+    with ActorSystem(system_name()) as system:
+        maker = system.spawn(Maker)
+        replies = [maker.ask(Maker.make, size) for _ in range(10)]
+    assert [len(reply.result(0)) for reply in replies] == [size] * 10
+
+
 def test_leaving_with_by_an_exception_applies_the_shutdown_times(journal: Journal) -> None:
     with pytest.raises(RuntimeError, match="in the block"), ActorSystem(system_name()) as system:
         counter = system.spawn(Counter, shutdown=0.05)

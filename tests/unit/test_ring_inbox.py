@@ -95,9 +95,9 @@ def side(bell: int) -> Side:
 def test_an_answer_fills_its_reply_and_leaves_the_table(side: Side) -> None:
     reply, other = side.ask(2**63), side.ask(5)
     assert (reply.kind, reply.body, reply.cbs, reply.waitfd) == (-1, None, None, -1)
-    side.replies.answer(b"yes", 3, 4, 2**64 - 1, 2**63)
+    side.replies.answer(b"yes", 3, 2, 2**64 - 1, 2**63)
     assert side.collect() == 1
-    assert (reply.kind, reply.flags, reply.sender, reply.body) == (3, 4, 2**64 - 1, b"yes")
+    assert (reply.kind, reply.flags, reply.sender, reply.body) == (3, 2, 2**64 - 1, b"yes")
     assert side.table == {5: other}
     assert (side.fire, side.news) == ([], [])
 
@@ -136,6 +136,16 @@ def test_a_blocked_asker_is_woken_by_its_own_eventfd_unless_it_collects_itself(s
         side.replies.answer(b"", 1, 0, 0, corr)
     side.collect(mine=mine)
     assert select.select([blocked.waitfd, mine.waitfd], [], [], 0)[0] == [blocked.waitfd]
+
+
+def test_replies_whose_body_is_elsewhere_go_to_fire_without_callbacks(side: Side) -> None:
+    """So that somebody fetches it, whether its asker looks or not."""
+    elsewhere, here = side.ask(1), side.ask(2)
+    side.replies.answer(b"12345678", 10, 4, 5, 1)
+    side.replies.answer(b"12345678", 10, 3, 5, 2)
+    assert side.collect() == 2
+    assert side.fire == [elsewhere]
+    assert (elsewhere.flags, here.flags) == (4, 3)
 
 
 def test_replies_with_callbacks_go_to_fire(side: Side) -> None:
