@@ -24,7 +24,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from . import wire
 from .client import Client
@@ -424,7 +424,7 @@ def width(instance: Any) -> int:
     return count
 
 
-def exit_now(code: int) -> None:
+def exit_now(code: int) -> NoReturn:
     """End this process without running the zygote's exit handlers a second time."""
     import sys
 

@@ -154,7 +154,8 @@ class Inbox:
 
         A record with corr != 0 found in `table` fills that ReplyBase (kind, flags, sender, body), removes it from the
         table, writes its waitfd if it is not `mine`, and appends it to `fire` if it has cbs, or if its flags (4) say that
-        the body is the number of one that the guardian keeps. A reply whose corr is unknown is dropped (a late answer); a control record whose corr is 0 or unknown is appended to `news`.
+        the body is the number of one that the guardian keeps. A reply whose corr is unknown is dropped (a late
+        answer); a control record whose corr is 0 or unknown is appended to `news`.
 
         Mail's ring is not swallowed by `clear`: where the loop sleeps for mail that is there, the bell is struck again.
         Corrupt, TypeError, MemoryError: the record at fault is still there.
