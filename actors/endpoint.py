@@ -68,6 +68,12 @@ class Endpoint:
     def alert(self) -> None:
         """There is news, or there are callbacks, that this thread can't see to: tell the owner of the door."""
 
+    def elsewhere(self, call: Callable[[], object]) -> bool:
+        """Leave a call that takes locks of Python's own to a thread in which no signal handler can raise. False: this
+        one will do.
+        """
+        return False
+
     def look(self) -> None:
         """Collect the guardian's answers from a thread that does not own the door."""
         self.pump()

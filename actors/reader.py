@@ -13,6 +13,7 @@ the forking thread; and not at all if the callback is what forks.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import heapq
 import logging
@@ -55,7 +56,9 @@ class ProgramEndpoint(Endpoint):
         self.due: list[
             tuple[int, int, Reply[Any]]
         ] = []  # deadlines of replies that nobody but a callback waits for: a heap
+        self.handed: collections.deque[Callable[[], object]] = collections.deque()  # calls left to the reader
         self.watched = self.closed = False
+        self.hears = False  # the reader runs, or will again after a fork
 
     def watch(self, reply: Reply[Any]) -> None:
         if reply.deadline:
@@ -73,9 +76,36 @@ class ProgramEndpoint(Endpoint):
         if not self.closed:
             os.eventfd_write(self.poke, 1)
 
+    def elsewhere(self, call: Callable[[], object]) -> bool:
+        """Signal handlers run in the main thread; the reader is another."""
+        if not self.hears or threading.current_thread() is not threading.main_thread():
+            return False
+        self.handed.append(call)  # append, then look: the reader says that it leaves, then empties the queue
+        if self.hears:
+            self.alert()
+        else:
+            self.run_handed()
+        return True
+
+    def run_handed(self) -> None:
+        """Make the calls that were left to the reader."""
+        while self.handed:
+            try:
+                call = self.handed.popleft()
+            except IndexError:  # another thread was faster
+                return
+            call()
+
+    def leave(self) -> None:
+        """The reader ends for good."""
+        self.hears = False
+        self.run_handed()
+
     def abandon(self, kind: int, body: bytes) -> None:
         super().abandon(kind, body)
         self.hearing = self.inbox
+        self.hears = False
+        self.handed.clear()
         if not self.closed:
             os.close(self.door)
             os.close(self.poke)
@@ -139,6 +169,7 @@ class Reader:
         _readers.add(self)
         self.endpoint.lifeline = self.client.sock.fileno(), self._hung_up
         self.turn = turn = object()
+        self.endpoint.hears = True
         late, self.late = self.late, None
         self.busy = late is not None
         name = f"actors: {self.client.system} reader"
@@ -156,6 +187,7 @@ class Reader:
         if thread is not threading.current_thread():
             thread.join()
         self._hear()
+        self.endpoint.leave()
 
     def is_current(self) -> bool:
         """Is this its thread?"""
@@ -198,6 +230,7 @@ class Reader:
             except RuntimeError as error:  # no more threads (a limit, or the interpreter is ending)
                 self.thread = None
                 self.client.lose(f"its reader could not start again after a fork: {error}")
+                self.endpoint.leave()
 
     def in_child(self) -> None:
         """The thread is the parent's; if it is the one that forked, it ends when the callback returns."""
@@ -240,6 +273,7 @@ class Reader:
             endpoint.pump(0.0, None, True)
         elif fd == endpoint.poke:
             os.eventfd_read(endpoint.poke)
+            endpoint.run_handed()
             if endpoint.watched:
                 poll.register(endpoint.bell, select.POLLIN)
             endpoint.pump()
@@ -251,6 +285,7 @@ class Reader:
         if self.client.gone is None:
             self._hear()
             self.client.lose("its guardian ended")
+            self.endpoint.leave()
 
     def _hear(self) -> None:
         self.endpoint.hear()

@@ -147,7 +147,7 @@ class Reply(ReplyBase, Generic[R_co]):
 
         begun = False
 
-        def settle(_: object) -> None:
+        def settle() -> None:
             nonlocal begun
             if self.kind == Kind.CANCELLED:
                 future.cancel()
@@ -167,8 +167,12 @@ class Reply(ReplyBase, Generic[R_co]):
             else:
                 future.set_exception(error)
 
+        def ended(_: object) -> None:  # a future's lock, a Condition, stays locked if a signal handler raises at the wrong moment
+            if not self.client.endpoint.elsewhere(settle):
+                settle()
+
         future.add_done_callback(lambda f: self.cancel() if f.cancelled() else None)
-        self._call(settle, None, True)
+        self._call(ended, None, True)
         return future
 
     # --- inside

@@ -22,14 +22,16 @@ class Stream(Generic[T]):
 
     def __init__(self, on_close: Callable[[Stream[T]], object] = lambda _: None) -> None:
         self._items: collections.deque[T] = collections.deque()
-        self._ready = threading.Condition()
+        # taken itself, not through the Condition: that is Python code, in which Ctrl-C could leave it locked
+        self._lock = threading.RLock()
+        self._ready = threading.Condition(self._lock)
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         self._on_close = on_close
         self.closed = False
         self.lost = 0
 
     def put(self, item: T) -> None:
-        with self._ready:
+        with self._lock:
             if len(self._items) >= LONGEST:
                 self._items.popleft()
                 self.lost += 1
@@ -38,7 +40,7 @@ class Stream(Generic[T]):
 
     def close(self) -> None:
         """End it: what was received can still be read, then the iteration ends."""
-        with self._ready:
+        with self._lock:
             if self.closed:
                 return
             self.closed = True
@@ -47,7 +49,7 @@ class Stream(Generic[T]):
 
     def get(self, timeout: float | None = None) -> T:
         """The next item. TimeoutError: none within `timeout` seconds; StopIteration: closed and read to the end."""
-        with self._ready:
+        with self._lock:
             if not self._ready.wait_for(lambda: self._items or self.closed, timeout):
                 raise TimeoutError(f"nothing within {timeout:g} s")
             if not self._items:
@@ -66,7 +68,7 @@ class Stream(Generic[T]):
     async def __anext__(self) -> T:
         waiter = (asyncio.get_running_loop(), asyncio.Event())
         while True:
-            with self._ready:
+            with self._lock:
                 if self._items:
                     return self._items.popleft()
                 if self.closed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import queue
 import signal
 import threading
 from collections.abc import Iterator
@@ -290,6 +291,17 @@ def result_despite(armed: list[int], reply: Reply[Any]) -> Any:
             return value
         except Interrupted:
             armed[0] = 0
+
+
+def test_a_future_is_never_settled_in_the_thread_that_signal_handlers_run_in(spawn) -> None:
+    """Its lock would stay locked if one raised at the wrong moment, and everybody who collects would wait for it."""
+    echo = spawn(Echo)
+    settled: queue.Queue[threading.Thread] = queue.Queue()
+    for number in range(50):
+        reply = echo.ask(Echo.echo, number)
+        reply.future().add_done_callback(lambda _: settled.put(threading.current_thread()))
+        assert reply.result(30) == number
+    assert threading.main_thread() not in [settled.get(timeout=30) for _ in range(50)]
 
 
 def test_an_exception_raised_by_a_signal_handler_inside_result_loses_nothing(spawn, rng: random.Random) -> None:

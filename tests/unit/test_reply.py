@@ -30,6 +30,9 @@ class Endpoint:
     def pump(self) -> None:
         pass
 
+    def elsewhere(self, call: Any) -> bool:
+        return False
+
 
 class Client:
     """The connection, as far as a reply needs it."""
