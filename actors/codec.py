@@ -19,6 +19,7 @@ another machine must refuse.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
@@ -76,7 +77,7 @@ def decode(body: bytes, flags: int) -> Any:
     try:
         if flags & PICKLED:
             return loads(body)
-        return unpackb(body, ext_hook=_restore, strict_map_key=False)
+        return unpack(body)
     except Exception as error:
         raise CodecError(f"a message can't be read: {type(error).__name__}: {error}") from error
 
@@ -102,7 +103,7 @@ def encode_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
 def decode_call(body: bytes, flags: int) -> list[Any]:
     """[name, *args], or [name, kwargs, *args] with KEYWORDS. Raises CodecError like `decode`."""
     try:  # not through `decode`: once a message, a call less
-        call = loads(body) if flags & PICKLED else unpackb(body, ext_hook=_restore, strict_map_key=False)
+        call = loads(body) if flags & PICKLED else unpack(body)
     except Exception as error:
         raise CodecError(f"a message can't be read: {type(error).__name__}: {error}") from error
     if type(call) is not list or not call:
@@ -171,8 +172,12 @@ def _extend(value: Any) -> ExtType:
 
 
 def _restore(code: int, data: bytes) -> Any:
-    unpack, leaf = BY_CODE[code]
-    return unpack(data if leaf else unpackb(data, ext_hook=_restore, strict_map_key=False))
+    restore, leaf = BY_CODE[code]
+    return restore(data if leaf else unpack(data))
+
+
+unpack: Callable[[bytes], Any] = functools.partial(unpackb, ext_hook=_restore, strict_map_key=False)
+"""The value of a body without flags. Raises whatever msgpack and the extensions do."""
 
 
 def _is_plain(value: object, depth: int) -> bool:
