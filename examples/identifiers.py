@@ -37,6 +37,7 @@ from actors.supervision import Child, Supervisor
 Counts = dict[str, int]
 STEPS = 50  # of the progress bar
 MAIL = MailboxOptions(capacity=4 << 20)  # room for the largest file
+PATIENCE = 0.3  # seconds: after Ctrl-C nobody waits for files that lie in a mailbox
 
 
 def identifiers(source: bytes) -> Counts | None:
@@ -111,9 +112,9 @@ class Reader(Actor):
 def tree(tokenizers: int) -> Supervisor:
     """Consumers first: they start before, and stop after, those who tell them."""
     return Supervisor(
-        Child(Tally, name="tally", mailbox=MAIL),
-        *(Child(Tokenizer, name=name, redeliver=3, mailbox=MAIL) for name in names(tokenizers)),
-        Child(Reader, tokenizers, name="reader"),
+        Child(Tally, name="tally", mailbox=MAIL, shutdown=PATIENCE),
+        *(Child(Tokenizer, name=name, redeliver=3, mailbox=MAIL, shutdown=PATIENCE) for name in names(tokenizers)),
+        Child(Reader, tokenizers, name="reader", shutdown=PATIENCE),
         name="count",
     )
 
@@ -216,4 +217,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # leaving `with` has stopped the actors
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
