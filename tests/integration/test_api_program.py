@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import queue
+import random
 import signal
 import threading
 from collections.abc import Iterator
