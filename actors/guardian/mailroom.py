@@ -1,7 +1,8 @@
 """Mailboxes as the guardian sees them: kept over crashes, reported when their reader dies, swept when their actor ends.
 
 Rule: fixed headers only. A record in hand at a death is answered (`ActorDied`) or becomes a dead letter, unless
-`redeliver` says to hand it out again; what waits goes to the next incarnation. At the end, after no sender can publish
+`redeliver` says to hand it out again, or it was handled and is in the actor's snapshot (slots.py), which is kept here
+as well; what waits goes to the next incarnation. At the end, after no sender can publish
 any more (`quiet`), everything left is answered or reported.
 """
 
@@ -13,6 +14,7 @@ import os
 from typing import Any
 
 from ..message import BEGUN, HANDLE, Kind
+from ..slots import published
 from ..transports._ring import Record as RingRecord
 from ..transports._ring import Ring, create
 from .peers import Peers
@@ -46,7 +48,11 @@ class Mailroom:
     def in_hand(self, record: Record, reason: dict[str, Any], restarting: bool) -> None:
         """The reader died: settle what it had in hand."""
         assert record.mail is not None
-        self._settle(record, record.mail.in_hand(int(record.options.get("redeliver", 0))), reason, restarting, BEGUN)
+        handled = published(record.slots)
+        if handled and handled > record.mail.stats()["tail"]:  # somebody wrote over it
+            handled = 0
+        items = record.mail.in_hand(int(record.options.get("redeliver", 0)), handled)
+        self._settle(record, items, reason, restarting, BEGUN, handled)
 
     def fail(self, record: Record, reason: dict[str, Any]) -> None:
         """Restarts are used up: refuse what is new, answer queued asks, keep queued tells."""
@@ -66,20 +72,35 @@ class Mailroom:
         record.mail = None
         os.close(record.mail_fd)
         os.close(record.door)
+        self.keep(record, [])
 
     def _settle(
-        self, record: Record, items: list[RingRecord], reason: dict[str, Any], restarting: bool, begun: int
+        self,
+        record: Record,
+        items: list[RingRecord],
+        reason: dict[str, Any],
+        restarting: bool,
+        begun: int,
+        handled: int = 0,
     ) -> None:
-        """Answer asks, report tells."""
+        """Answer asks, report tells. handled: what came before this position was; an ask may have its answer (then that
+        was the first), or not.
+        """
         died = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": restarting, "begun": begun}
         for item in items:
-            kind, flags, sender, corr, _, _, _, body = item
+            kind, flags, sender, corr, _, _, position, body = item
             if flags & HANDLE:
                 self.drop_blob(int.from_bytes(body[:8], "little"))
             if kind == Kind.ASK:
                 self.peers.answer(sender, corr, died, Kind.DIED)
-            else:
+            elif position >= handled:
                 self.watch.dead_letter(record, reason, item)
+
+    def keep(self, record: Record, slots: list[int]) -> None:
+        """Where its snapshots are from now on; the descriptors are the mailroom's."""
+        for fd in record.slots:
+            os.close(fd)
+        record.slots = slots
 
     # --- large bodies
 

@@ -32,6 +32,7 @@ class Record:
         self.setting: dict[str, Any] = wire.get("setting") or {}
         self.mail: Ring | None = None
         self.mail_fd = self.door = -1
+        self.slots: list[int] = []  # descriptors of its last snapshot
         self.peer: Peer | None = None  # the present incarnation's connection
         self.pid = 0  # 0: not known (yet, or no longer)
         self.attempt = 0
