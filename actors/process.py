@@ -26,7 +26,7 @@ import socket
 import sys
 import time
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
@@ -46,6 +46,9 @@ from .ref import ActorRef
 from .shipping import unship
 from .system import ActorSystem
 from .transports._ring import Ring, create, prctl
+
+if TYPE_CHECKING:
+    from .snapshots import Snapshots
 
 PR_SET_PDEATHSIG = 1
 POLL = 0.00002  # seconds between looks at the parent; 0 or 1 look is what it takes
@@ -143,9 +146,10 @@ class _Life:
         _settle(self.message.get("setting") or {})
         factory, args = unship(self.message["payload"])
         instance = self._made(factory, args)
-        if _keeps_state(instance) and not await self._restored(instance):
-            instance = self._made(factory, args)
-            await self._restored(instance)
+        if _keeps_state(instance):
+            snapshots = self._snapshots(instance)
+            if not await snapshots.restore():
+                instance = snapshots.instance = self._made(factory, args)
         await self.loop.hook(_hook(instance, "on_start"))
         self.started = True
         self.client.send("ready")
@@ -174,14 +178,12 @@ class _Life:
         width(instance)  # checked while whoever spawns it still listens
         return instance
 
-    async def _restored(self, instance: Any) -> bool:
-        """Have its snapshots taken, and give it the last one. False: it does not take it."""
+    def _snapshots(self, instance: Any) -> Snapshots:
         from .snapshots import Snapshots  # here: most actors keep no state
 
         address, redeliver = context.current().ref.address, self.message["redeliver"]
         self.loop.snapshots = Snapshots(instance, self.loop, address, self.slots, redeliver)
-        self.slots = []
-        return await self.loop.snapshots.restore()
+        return self.loop.snapshots
 
     def _crashed(self, error: BaseException) -> int:
         self.client.send(
