@@ -148,7 +148,7 @@ class _Life:
         instance = self._made(factory, args)
         if _keeps_state(instance):
             snapshots = self._snapshots(instance)
-            if not await snapshots.restore():
+            if not await snapshots.restore(self.message["owed"]):
                 instance = snapshots.instance = self._made(factory, args)
         await self.loop.hook(_hook(instance, "on_start"))
         self.started = True

@@ -4,7 +4,8 @@ Rule: a snapshot is written beside the last one, then published by one aligned 8
 instruction leaves a whole one. The word that is stored says which slot is meant and up to which position of the mailbox
 messages are in it; it is all that the guardian, which keeps the descriptors, ever reads.
 
-Layout, of each slot: word (in slot 0 only), from byte 64 on a fixed head, then the body. The first page of each is
+Layout, of each slot: word (in slot 0 only), from byte 64 on a fixed head, the body, and the answer to the last message
+where it may have to be sent again. The first page of each is
 mapped, and whatever fits into it is written there in a fifth of a microsecond; a larger body goes by `pwrite`, which
 grows the file and says when there is no memory (touching a mapping would be a SIGBUS). What a burst needed goes back.
 
@@ -26,11 +27,13 @@ VERSION: Final = 1
 PAGE: Final = 4096
 _PUBLISHED: Final = 2  # bit of the word; the lowest one is the slot, the rest the position
 _AT: Final = 64  # of the head, on a cache line of its own
-_HEAD: Final = struct.Struct("<IIQQ")  # version, flags of the body, position, length of the body
+_HEAD: Final = struct.Struct("<IIQQ QQIIQ")  # version; flags, position and length; the answer's fields and length
 _BODY: Final = _AT + _HEAD.size
 _SLACK: Final = 1 << 20  # bytes that a slot may be larger than its body and than the body is
 
-Snapshot = tuple[bytes, int, int]  # body, flags, position
+Answer = tuple[int, int, int, bytes, int]  # sender of the ask, corr, kind, body, flags
+Snapshot = tuple[bytes, int, int, Answer]  # body, flags, position; answer (corr 0: none)
+NO_ANSWER: Final[Answer] = (0, 0, 0, b"", 0)
 
 
 class Slots:
@@ -58,16 +61,21 @@ class Slots:
         """Messages before this position of the mailbox are in the published snapshot."""
         return self.word[0] >> 2
 
-    def write(self, body: bytes, flags: int, position: int) -> None:
+    def write(self, body: bytes, flags: int, position: int, answer: Answer = NO_ANSWER) -> None:
         """Put a snapshot beside the published one, then publish it. OSError: no memory; the published one stays."""
-        slot, length = (self.word[0] & 1) ^ 1, len(body)
-        if length <= PAGE - _BODY:
-            self.pages[slot][_BODY : _BODY + length] = body
+        slot = (self.word[0] & 1) ^ 1
+        sender, corr, kind, text, form = answer
+        end = _BODY + len(body)
+        size = end + len(text)
+        page = self.pages[slot]
+        if size <= PAGE:
+            page[_BODY:end] = body
+            page[end:size] = text
         else:
-            self._write_large(self.fds[slot], body)
-        _HEAD.pack_into(self.pages[slot], _AT, VERSION, flags, position, length)
+            _write(self.fds[slot], body, _BODY)
+            _write(self.fds[slot], text, end)
+        _HEAD.pack_into(page, _AT, VERSION, flags, position, len(body), sender, corr, kind, form, len(text))
         self.publish(position << 2 | _PUBLISHED | slot)
-        size = _BODY + length
         if size > self.sizes[slot]:
             self.sizes[slot] = size
         elif self.sizes[slot] - size > size + _SLACK:
@@ -78,26 +86,18 @@ class Slots:
         """The one store that makes a snapshot the last one."""
         self.word[0] = word
 
-    @staticmethod
-    def _write_large(fd: int, body: bytes) -> None:
-        left, at = memoryview(body), _BODY
-        while left:
-            written = os.pwrite(fd, left, at)
-            left, at = left[written:], at + written
-
     def read(self) -> Snapshot | None:
         """The last snapshot; None: nothing was published. ActorsError: its head makes no sense."""
         word = self.word[0]
         if not word & _PUBLISHED:
             return None
-        version, flags, position, length = _HEAD.unpack_from(self.pages[word & 1], _AT)
-        if version != VERSION or position != word >> 2 or _BODY + length > self.sizes[word & 1]:
+        version, flags, position, length, *answer, more = _HEAD.unpack_from(self.pages[word & 1], _AT)
+        sender, corr, kind, form = answer
+        if version != VERSION or position != word >> 2 or _BODY + length + more > self.sizes[word & 1]:
             raise ActorsError(f"the snapshot's head makes no sense (version {version}, {length} bytes)")
-        parts, at, fd = [], 0, self.fds[word & 1]
-        while at < length and (part := os.pread(fd, length - at, _BODY + at)):
-            parts.append(part)
-            at += len(part)
-        return b"".join(parts), flags, position
+        fd = self.fds[word & 1]
+        text = _read(fd, more, _BODY + length)
+        return _read(fd, length, _BODY), flags, position, (sender, corr, kind, text, form)
 
     def close(self) -> None:
         """Let go of this process's share."""
@@ -109,6 +109,21 @@ class Slots:
     def _close_fds(self) -> None:
         for fd in self.fds:
             os.close(fd)
+
+
+def _write(fd: int, body: bytes, at: int) -> None:
+    left = memoryview(body)
+    while left:
+        written = os.pwrite(fd, left, at)
+        left, at = left[written:], at + written
+
+
+def _read(fd: int, length: int, at: int) -> bytes:
+    parts, got = [], 0
+    while got < length and (part := os.pread(fd, length - got, at + got)):
+        parts.append(part)
+        got += len(part)
+    return b"".join(parts)
 
 
 def published(fds: list[int]) -> int:

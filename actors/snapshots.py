@@ -4,11 +4,11 @@ Rule: a snapshot is taken when nothing is in hand, after every `snapshot_every` 
 published with the position of the last message that it includes, before that message is done. At a death the guardian
 compares: what was in hand and is included was handled, whatever `redeliver` says.
 
-Order at the end of a message, when every message is followed by a snapshot: with `redeliver`, answer, then snapshot; a
-death in between handles the message again, from the state before it, so its effect is in the state once, and the asker
-keeps the first answer. Without, snapshot, then answer: what was answered is in the state, and a death in between is
-`ActorDied` to the asker, as any death in hand. Large bodies are dropped after the snapshot, so that a message that is
-handled again still has its own.
+Order at the end of a message, when every message is followed by a snapshot: snapshot, answer, done. So what was
+answered is in the state, whatever happens. A death between the first two is `ActorDied` to the asker, as any death in
+hand; with `redeliver`, whose askers are to hear of no death, the answer is a part of the snapshot, and the next
+incarnation sends it if the guardian says that it is owed. Large bodies are dropped after the snapshot, so that a message
+that is handled again still has its own.
 
 A snapshot that can't be taken is a failing hook: the actor crashes, its message is still in hand (handled again, or
 reported), and the last good snapshot stays. With `on_error="continue"` that is reported once, until one succeeds again,
@@ -16,13 +16,14 @@ and the actor goes on.
 
 Rejected: copying the state at a death (there is no moment for it); a snapshot by `fork` (the state is then pickled
 behind the actor's back, 300 us a message); keeping messages until a snapshot includes them, for `snapshot_every` > 1
-(they fill the mailbox, and what was handled and answered would be handled again).
+(they fill the mailbox, and what was handled and answered would be handled again); the answer before the snapshot (a
+message that has used up its redeliveries would have been answered, and its effect be lost).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from . import arrays, codec
@@ -30,7 +31,7 @@ from .client import made
 from .errors import CodecError, SpecError
 from .failures import describe, formatted
 from .loop import BATCH, PLAIN
-from .slots import Slots
+from .slots import NO_ANSWER, Answer, Slots
 
 if TYPE_CHECKING:
     from .loop import Loop
@@ -51,27 +52,33 @@ class Snapshots:
         self.left = BATCH  # messages until the event loop gets a turn
         self.failing = False
         self.taking: asyncio.Event | None = None  # set when the async snapshot that is being taken is done
-        self.afterwards: list[tuple[Callable[..., None], tuple[Any, ...]]] = []  # what waits for the snapshot
+        self.keeps_answers = redeliver > 0
+        self.blobs: list[bytes] = []  # what waits for the snapshot: large bodies to be dropped,
+        self.answer: Answer = NO_ANSWER  # and the answer
         if self.every == 1:
-            loop.drop_blob = self._later(loop.drop_blob)
-            if not redeliver and count == 1:
-                loop.answer = self._later(loop.answer)
+            loop.drop_blob = self.blobs.append
+            if count == 1:
+                loop.answer = self._hold
 
-    def _later(self, call: Callable[..., None]) -> Callable[..., None]:
-        return lambda *args: self.afterwards.append((call, args))
+    def _hold(self, *answer: *Answer) -> None:
+        self.answer = answer
 
     # --- the next incarnation
 
-    async def restore(self) -> bool:
-        """Give the instance the last snapshot. False: it does not take it; the snapshot is dropped, that is reported,
-        and the instance is spoiled.
+    async def restore(self, owed: list[int]) -> bool:
+        """Give the instance the last snapshot. owed: sender and corr of an ask whose handler came to its end, and who may
+        not have its answer, if any. False: it does not take it; the snapshot is dropped, that is reported, and the
+        instance is spoiled.
         """
         if self.slots is None:
             return True
         try:
             found = self.slots.read()
             if found is not None:
-                await self.loop.hook(self.instance.restore, _decoded(found[0], found[1]))
+                body, flags, _, answer = found
+                await self.loop.hook(self.instance.restore, _decoded(body, flags))
+                if owed == list(answer[:2]):
+                    self.client.answer(*answer)
         except Exception as error:
             self.slots.close()
             self.slots, self.position = None, 0
@@ -90,10 +97,11 @@ class Snapshots:
         due = self.ended >= self.every and self.loop.failure is None and not self.loop.suspended()
         if due and not await self._take():
             return -1
-        if self.afterwards:
-            waiting, self.afterwards = self.afterwards, []
-            for call, args in waiting:
-                call(*args)
+        if self.answer[1]:
+            answer, self.answer = self.answer, NO_ANSWER
+            self.client.answer(*answer)
+        while self.blobs:
+            self.client.drop_blob(self.blobs.pop())
         self.left -= 1
         if self.left <= 0:
             self.left = BATCH
@@ -142,12 +150,13 @@ class Snapshots:
             raise CodecError(f"{self.address}: what its snapshot() returned: {error}") from error
         if made and len(self.client.defined) < len(made):
             self.client.define()
+        answer = self.answer if self.keeps_answers else NO_ANSWER
         if self.slots is not None:
-            self.slots.write(body, flags, self.position)
+            self.slots.write(body, flags, self.position, answer)
             return
         slots = Slots()
         try:
-            slots.write(body, flags, self.position)
+            slots.write(body, flags, self.position, answer)
             self.client.exchange("slots", tuple(slots.fds))
         except BaseException:
             slots.close()

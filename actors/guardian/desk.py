@@ -123,6 +123,7 @@ class Desk:
     def op_ready(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self._own(peer)
         if record is not None:
+            record.owed = ()
             self.guardian.hands.perform(self.guardian.tree.ready(record.uid, time.monotonic()))
             self.guardian.nursery.keep_spare()
 
@@ -144,6 +145,7 @@ class Desk:
         record = self._own(peer)
         if record is not None:
             self.guardian.mailroom.keep(record, [])
+            self.guardian.mailroom.owe_nothing(record, {"kind": "exception", "error": m["error"]})
             text = "restore() failed: its snapshot is dropped, and it starts afresh"
             self.guardian.watch.log(
                 "error", text, actor=self.guardian.watch.address(record.name), exception=m["traceback"]

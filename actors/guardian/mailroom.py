@@ -51,18 +51,24 @@ class Mailroom:
         handled = published(record.slots)
         if handled and handled > record.mail.stats()["tail"]:  # somebody wrote over it
             handled = 0
-        items = record.mail.in_hand(int(record.options.get("redeliver", 0)), handled)
+        tries = int(record.options.get("redeliver", 0))
+        items = record.mail.in_hand(tries, handled)
+        for item in items:
+            if tries and restarting and item[6] < handled and item[0] == Kind.ASK:
+                record.owed = item[2:4]
         self._settle(record, items, reason, restarting, BEGUN, handled)
 
     def fail(self, record: Record, reason: dict[str, Any]) -> None:
         """Restarts are used up: refuse what is new, answer queued asks, keep queued tells."""
         assert record.mail is not None
+        self.owe_nothing(record, reason)
         record.mail.close(FAILED)
         self._settle(record, record.mail.sweep(int(Kind.ASK)), reason, False, 0)
 
     def sweep(self, record: Record, reason: dict[str, Any]) -> None:
         """The actor has ended and its mailbox is quiet: settle all that is left and let go of it."""
         assert record.mail is not None
+        self.owe_nothing(record, reason)
         self._settle(record, record.mail.sweep(), reason, False, 0)
         for endpoint in self.users.pop(record.uid, ()):
             if endpoint in self.peers.by_id:
@@ -83,18 +89,25 @@ class Mailroom:
         begun: int,
         handled: int = 0,
     ) -> None:
-        """Answer asks, report tells. handled: what came before this position was; an ask may have its answer (then that
-        was the first), or not.
+        """Answer asks, report tells. handled: what came before this position was, though an ask may lack its answer (if it
+        has it, that was the first).
         """
         died = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": restarting, "begun": begun}
         for item in items:
             kind, flags, sender, corr, _, _, position, body = item
             if flags & HANDLE:
                 self.drop_blob(int.from_bytes(body[:8], "little"))
-            if kind == Kind.ASK:
+            if kind == Kind.ASK and (sender, corr) != record.owed:
                 self.peers.answer(sender, corr, died, Kind.DIED)
-            elif position >= handled:
+            elif kind != Kind.ASK and position >= handled:
                 self.watch.dead_letter(record, reason, item)
+
+    def owe_nothing(self, record: Record, reason: dict[str, Any]) -> None:
+        """Nobody will send the answer that is in the snapshot."""
+        if record.owed:
+            (sender, corr), record.owed = record.owed, ()
+            died = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": False, "begun": BEGUN}
+            self.peers.answer(sender, corr, died, Kind.DIED)
 
     def keep(self, record: Record, slots: list[int]) -> None:
         """Where its snapshots are from now on; the descriptors are the mailroom's."""

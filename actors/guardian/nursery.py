@@ -295,6 +295,7 @@ class Nursery:
             "ask_timeout": self.config.get("ask_timeout"),
             "nofile": self.config["nofile"],
             "redeliver": record.options.get("redeliver", 0),
+            "owed": list(record.owed),
         }
         guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes(), *record.slots])
         os.close(peer.control_fd)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from actors import Actor, ActorDied, ActorRef, ActorSystem
+from actors import Actor, ActorDied, ActorRef, ActorSystem, Reply
 from actors.slots import Slots
 from actors.supervision import Backoff
 from kit import History, Journal, Trap, kill, until
@@ -182,6 +182,52 @@ def test_the_state_is_the_effect_of_what_was_handled_when_the_process_dies_at(
         run.send(5)
         until(lambda: (info := target.info())["pid"] != victim and info["status"] == "running", "it is back")  # noqa: B023
     run.judge(system, journal, letters, redeliver)
+
+
+def killed_before_its_answer(target: ActorRef[Any], trap: Trap, then: str = "") -> Reply[Any]:
+    """An ask whose effect is in the snapshot, by a process that was killed before it answered. then: the next one's trap."""
+    target.ask("state").result(10)  # the first snapshot is handed over
+    trap.set("published")
+    reply = target.ask("note", "test", 1)
+    victim = trap.wait("published", 1)
+    if then:
+        trap.set(then)
+    kill(victim)
+    return reply
+
+
+@pytest.mark.parametrize("then", ["constructor", "restore", "on_start"])
+def test_an_answer_that_could_not_be_sent_is_sent_by_the_next_incarnation_that_can(
+    then: str, system: ActorSystem, journal: Journal, tmp_path: Path
+) -> None:
+    """redeliver=1 and two deaths, the second at this step of the next incarnation: the asker hears of neither."""
+    trap = Trap(tmp_path)
+    target = system.spawn(Marked, journal, trap, redeliver=1, backoff=AT_ONCE)
+    reply = killed_before_its_answer(target, trap, then)
+    kill(trap.wait(then, 1))
+    assert reply.result(30) == "answer"
+    assert target.ask("state").result(30) == [1]
+    assert journal.lines() == ["begin test 1", "end test 1"]
+
+
+def test_an_answer_that_nobody_will_send_is_actor_died(system: ActorSystem, journal: Journal, tmp_path: Path) -> None:
+    """The actor does not come back, or not with its state, or was never to hide its deaths."""
+    for number, (kind, options) in enumerate(
+        [(Marked, {"redeliver": 3, "max_restarts": 0}), (Marked, {"redeliver": 0}), (Spoiled, {"redeliver": 3})]
+    ):
+        trap = Trap(tmp_path / str(number))
+        trap.folder.mkdir()
+        with pytest.raises(ActorDied) as died:
+            killed_before_its_answer(system.spawn(kind, journal, trap, backoff=AT_ONCE, **options), trap).result(30)
+        assert died.value.reason is not None
+        assert died.value.reason.kind == ("exception" if kind is Spoiled else "signal")
+
+
+class Spoiled(Marked):
+    """Takes nothing back."""
+
+    def restore(self, state: Any) -> Any:
+        raise LookupError("not that")
 
 
 class Adding(Actor):
