@@ -192,13 +192,19 @@ class _Life:
         return 1
 
 
+STATE = ("snapshot", "restore")
+
+
+def state_hooks(kind: type) -> list[str]:
+    """Which of the hooks for state a class has."""
+    return [name for name in STATE if getattr(kind, name, None) not in (None, getattr(Actor, name))]
+
+
 def _keeps_state(instance: Any) -> bool:
     """Does its class have the hooks for it? SpecError: one of the two."""
-    kind = type(instance)
-    names = ("snapshot", "restore")
-    found = [name for name in names if getattr(kind, name, None) not in (None, getattr(Actor, name))]
+    kind, found = type(instance), state_hooks(type(instance))
     if len(found) == 1:
-        raise SpecError(f"{kind.__name__} has {found[0]}(), but no {names[found[0] == 'snapshot']}(): it needs both")
+        raise SpecError(f"{kind.__name__} has {found[0]}(), but no {STATE[found[0] == 'snapshot']}(): it needs both")
     return bool(found)
 
 
