@@ -161,7 +161,7 @@ class Loop:
                 record = take(0.0)
             else:
                 record = take(0.0 if shared and self._others_busy(worker) else SPIN)
-            if record.__class__ is tuple:
+            if type(record) is tuple:
                 if shared:
                     held = hold()
                 value = begin(worker, record)
