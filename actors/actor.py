@@ -31,9 +31,12 @@ class Actor:
     """Base class of actors: one instance in one OS process, one message at a time.
 
     `concurrency` (class attribute): up to so many async handlers overlap; 1 by default.
+    `snapshot_every` (class attribute): with `snapshot` and `restore`, after so many messages the state is saved; 1 by
+    default.
     """
 
     concurrency: ClassVar[int] = 1
+    snapshot_every: ClassVar[int] = 1
 
     # --- who am I
 
@@ -75,6 +78,20 @@ class Actor:
 
     def on_down(self, ref: ActorRef[Any], reason: ExitReason) -> Awaitable[None] | None:
         """Called when an actor that was monitored with `self.monitor` has ended."""
+        return None
+
+    def snapshot(self) -> Any:
+        """State that shall survive a crash, or a coroutine that returns it: anything that a message can carry, encoded
+        when it is returned. Called when nothing is in hand, after every `snapshot_every` messages (and timer calls).
+        What it raises, and a state that can't be sent, crashes the actor; the last good snapshot stays.
+        """
+        return None
+
+    def restore(self, state: Any) -> Awaitable[None] | None:
+        """Called after the constructor and before `on_start` with what the last `snapshot` returned, if there was one.
+        If it raises: that is reported (a log line, an `unrestored` event), and the actor begins with a new object and
+        without a snapshot.
+        """
         return None
 
     # --- acts

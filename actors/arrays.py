@@ -29,6 +29,7 @@ MEMORYVIEW: Final = 8
 
 _TAIL: Final = struct.Struct("<BBH")  # order, number of dimensions, length of the dtype's text
 _DTYPES: Final = 256  # cached; a program with more different dtypes pays 10 us for each array
+writable = False  # set while the state of an actor is read, which is nobody else's
 _FORMATS: Final = frozenset("cbB?hHiIlLqQnNfd")  # what memoryview.cast takes; e is new in 3.12
 
 
@@ -75,7 +76,7 @@ def _rebuild(state: Any) -> np.ndarray[Any, Any]:
 
     array: np.ndarray[Any, Any] = numpy.ndarray((0,), "b")
     array.__setstate__(state)
-    array.flags.writeable = False
+    array.flags.writeable = writable
     return array
 
 
@@ -96,7 +97,7 @@ def _array_in(data: bytes) -> np.ndarray[Any, Any]:
     at = len(data) - _TAIL.size - 8 * dimensions
     shape = struct.unpack_from(f"<{dimensions}q", data, at)
     dtype = _dtype(data[at - length : at])
-    return numpy.ndarray(shape, dtype, data, order="F" if fortran else "C")
+    return numpy.ndarray(shape, dtype, bytearray(data) if writable else data, order="F" if fortran else "C")
 
 
 def _scalar_out(scalar: np.generic) -> bytes:

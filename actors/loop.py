@@ -7,7 +7,8 @@ nothing to do spins for 20 us at most, by the inbox's rule, arms the bell and wa
 BATCH messages the event loop gets a turn, for timers and the user's own tasks.
 
 The order at the end of a message is: answer, then commit. A death in between leaves an answered record that the
-guardian reports; the asker keeps the first answer.
+guardian reports; the asker keeps the first answer. Of an actor that keeps state a snapshot comes before the commit
+(snapshots.py): its workers pause after every message.
 
 Rejected: a task for each message (five times the cost); stepping coroutines by hand (no `current_task`, so
 `asyncio.timeout` fails in them).
@@ -24,7 +25,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import wire
 from .client import Client
@@ -39,11 +40,14 @@ from .monitor import Down, Monitor, watch
 from .ref import RESERVED, ActorRef
 from .transports._ring import Record, Ring
 
+if TYPE_CHECKING:
+    from .snapshots import Snapshots
+
 BATCH = 128
 ASK = int(Kind.ASK)
 VALUE, ERROR, CANCELLED, EXPIRED = int(Kind.VALUE), int(Kind.ERROR), int(Kind.CANCELLED), int(Kind.EXPIRED)
 NOTHING, _ = encode(None)
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple, set})
+PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple, set})
 
 _sender: contextvars.ContextVar[int] = contextvars.ContextVar(
     "sender", default=0
@@ -80,6 +84,9 @@ class Loop:
         self.last_look = False
         self.reason: ExitReason | None = None
         self.failure: BaseException | None = None
+        self.snapshots: Snapshots | None = None  # of an actor that keeps state
+        self.answer: Callable[[int, int, int, bytes, int], None] = client.answer
+        self.drop_blob: Callable[[bytes], None] = client.drop_blob
         handlers = client.handlers
         handlers[int(Kind.STOP)] = self._on_stop
         handlers[int(Kind.CANCEL)] = self._on_cancel
@@ -106,6 +113,8 @@ class Loop:
             await self._all_workers()
         if self.failure is not None:
             raise self.failure
+        if self.snapshots is not None:
+            await self.snapshots.last()
 
     async def _all_workers(self) -> None:
         tasks = [worker.task for worker in self.workers if worker.task is not None]
@@ -133,8 +142,11 @@ class Loop:
 
     async def _work(self, worker: Worker, shared: bool) -> None:
         take, hold, endpoint, local = self.endpoint.main.next, self.endpoint.main.hold, self.endpoint, self.local
-        news, begin = endpoint.news, self._begin_shared if shared else self._begin
-        left, held, turn = BATCH, -1, True  # timers and mail take turns, so that neither starves
+        news, begin, snapshots = endpoint.news, self._begin_shared if shared else self._begin, self.snapshots
+        batch = BATCH if snapshots is None or shared else 1
+        left, held, turn = batch, -1, True  # timers and mail take turns, so that neither starves
+        if snapshots is not None:
+            await snapshots.settled()
         while not self.leaving:
             if local:
                 if turn:
@@ -142,12 +154,14 @@ class Loop:
                         endpoint.main.finish()
                     turn = False
                     await self._run_local(worker, local.popleft())
+                    if snapshots is not None:
+                        left = await snapshots.after(-1)
                     continue
                 turn = True
                 record = take(0.0)
             else:
                 record = take(0.0 if shared and self._others_busy(worker) else SPIN)
-            if record.__class__ is tuple:
+            if type(record) is tuple:
                 if shared:
                     held = hold()
                 value = begin(worker, record)
@@ -155,22 +169,24 @@ class Loop:
                     await self._finish(worker, record, value)
                 if held >= 0:
                     worker.caller = worker.call = 0
-                    self.mail.done(held)
+                    if snapshots is None or await snapshots.after(held) > 0:
+                        self.mail.done(held)
                 if news:
                     self.client.dispatch()
                 left -= 1
                 if left <= 0:
-                    left = BATCH
-                    await asyncio.sleep(0)
+                    left = await self._pause(record[6])
             elif record is None:
                 if local and not self.draining:
                     continue
                 await (self._drained() if self.draining else self._sleep())
-                left = BATCH
+                if snapshots is not None:
+                    await snapshots.settled()
+                left = batch
             else:
                 endpoint.pump()
                 self.client.dispatch()
-        if not shared:
+        if not shared and left > 0:
             endpoint.main.finish()  # answered, so nobody needs to hear of the end of this process
         if shared and self.failure is not None:
             raise self.failure  # the handlers of the other workers end with it
@@ -178,6 +194,19 @@ class Loop:
     def _begin_shared(self, worker: Worker, record: Record) -> Any:
         _sender.set(record[2])
         return self._begin(worker, record)
+
+    async def _pause(self, position: int) -> int:
+        """Between two messages. Messages until the next pause; -1: the one at this position must stay in hand."""
+        if self.snapshots is not None and len(self.workers) == 1:
+            return await self.snapshots.after(position)
+        await asyncio.sleep(0)
+        if self.snapshots is not None:
+            await self.snapshots.settled()
+        return BATCH
+
+    def suspended(self) -> bool:
+        """Does any handler, or timer's call, wait for something?"""
+        return any(worker.suspended for worker in self.workers)
 
     def _begin(self, worker: Worker, record: Record) -> Any:
         """Call the handler of a record. None: that was all; else what it returned, to be awaited."""
@@ -187,7 +216,7 @@ class Loop:
         try:
             if flags or deadline:
                 if deadline and time.monotonic_ns() >= deadline:
-                    self.client.answer(sender, corr, EXPIRED, b"", 0)
+                    self.answer(sender, corr, EXPIRED, b"", 0)
                     return None
                 call = decode_call(self.client.body_of(record), flags)
                 arguments, keywords = (call[2:], call[1]) if flags & KEYWORDS else (call[1:], {})
@@ -202,8 +231,8 @@ class Loop:
             endpoint.in_sync = False
             if value is None:
                 if kind == ASK:
-                    self.client.answer(sender, corr, VALUE, NOTHING, 0)
-            elif value.__class__ not in _PLAIN and hasattr(value, "__await__"):
+                    self.answer(sender, corr, VALUE, NOTHING, 0)
+            elif value.__class__ not in PLAIN and hasattr(value, "__await__"):
                 return value
             elif kind == ASK:
                 self._answer_value(sender, corr, value)
@@ -211,7 +240,7 @@ class Loop:
             endpoint.in_sync = False
             self._raised(error, record)
         if flags & HANDLE:
-            self.client.drop_blob(record[7])
+            self.drop_blob(record[7])
         return None
 
     async def _finish(self, worker: Worker, record: Record, pending: Any) -> None:
@@ -230,9 +259,9 @@ class Loop:
             if (
                 kind == ASK
             ):  # given up by its asker, or the handler's own doing: a cancelled call, as a cancelled task is
-                self.client.answer(sender, corr, CANCELLED, b"", 0)
+                self.answer(sender, corr, CANCELLED, b"", 0)
             else:
-                self._failed(error, record)
+                self.failed(error, record)
         except Exception as error:
             self._raised(error, record)
         finally:
@@ -241,22 +270,22 @@ class Loop:
                 worker.given_up = False
                 worker.task.uncancel()
         if flags & HANDLE:
-            self.client.drop_blob(record[7])
+            self.drop_blob(record[7])
 
     def _raised(self, error: Exception, record: Record) -> None:
         if record[0] == ASK:
-            self.client.answer(record[2], record[3], ERROR, *encode_error(error))
+            self.answer(record[2], record[3], ERROR, *encode_error(error))
         else:
-            self._failed(error, record)
+            self.failed(error, record)
 
     def _answer_value(self, sender: int, corr: int, value: Any) -> None:
         try:
             body, flags = encode(value)
         except CodecError as error:
             unsent = CodecError(f"{current().ref.address}: the result: {error}")
-            self.client.answer(sender, corr, ERROR, *encode_error(unsent.with_traceback(error.__traceback__)))
+            self.answer(sender, corr, ERROR, *encode_error(unsent.with_traceback(error.__traceback__)))
         else:
-            self.client.answer(sender, corr, VALUE, body, flags)
+            self.answer(sender, corr, VALUE, body, flags)
 
     def _method(self, name: object) -> Callable[..., Any]:
         """The handler of a message name; only public methods of the actor's own class count, not what an instance or a
@@ -272,7 +301,7 @@ class Loop:
         self.methods[str(name)] = method
         return method  # type: ignore[no-any-return]
 
-    def _failed(self, error: BaseException, record: Record | None) -> None:
+    def failed(self, error: BaseException, record: Record | None) -> None:
         """A tell, timer or hook raised and nobody waits for it."""
         if self.crash_on_error:
             self.failure = error
@@ -366,13 +395,16 @@ class Loop:
             if inspect.isawaitable(value):
                 self.endpoint.pump()
                 self._wake()
+                worker.suspended = True
                 await value
         except asyncio.CancelledError as error:
             if worker.task is not None and worker.task.cancelling():
                 raise
-            self._failed(error, None)
+            self.failed(error, None)
         except Exception as error:
-            self._failed(error, None)
+            self.failed(error, None)
+        finally:
+            worker.suspended = False
 
     def post(self, method: Callable[..., Any], *args: Any) -> None:
         """Call a method in the actor's turn."""

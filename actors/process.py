@@ -26,15 +26,16 @@ import socket
 import sys
 import time
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
 from . import context, wire
+from .actor import Actor
 from .client import Client
 from .codec import decode_call, encode_call
 from .endpoint import LoopEndpoint
-from .errors import SystemDied
+from .errors import SpecError, SystemDied
 from .exits import ExitReason
 from .failures import describe, formatted
 from .guardian.ignition import THREADS
@@ -45,6 +46,9 @@ from .ref import ActorRef
 from .shipping import unship
 from .system import ActorSystem
 from .transports._ring import Ring, create, prctl
+
+if TYPE_CHECKING:
+    from .snapshots import Snapshots
 
 PR_SET_PDEATHSIG = 1
 POLL = 0.00002  # seconds between looks at the parent; 0 or 1 look is what it takes
@@ -108,7 +112,7 @@ class _Life:
     def __init__(self, message: wire.Message, fds: list[int], loop: asyncio.AbstractEventLoop) -> None:
         self.events = loop
         resource.setrlimit(resource.RLIMIT_NOFILE, tuple(message["nofile"]))  # the guardian has raised its own
-        sock, mail, replies, control, bell, door = fds
+        sock, mail, replies, control, bell, door, *self.slots = fds
         self.message = message
         self.mail = Ring(mail, -1)
         endpoint = LoopEndpoint(message["endpoint"], Ring(replies, -1), bell, Ring(control, -1), self.mail, door)
@@ -141,10 +145,11 @@ class _Life:
     async def _main(self) -> int:
         _settle(self.message.get("setting") or {})
         factory, args = unship(self.message["payload"])
-        instance = self.loop.blocking(factory, *args)
-        if instance is None or inspect.isawaitable(instance):
-            raise TypeError(f"the factory {factory!r} made {instance!r}, not an actor")
-        width(instance)  # checked while whoever spawns it still listens
+        instance = self._made(factory, args)
+        if _keeps_state(instance):
+            snapshots = self._snapshots(instance)
+            if not await snapshots.restore(self.message["owed"]):
+                instance = snapshots.instance = self._made(factory, args)
         await self.loop.hook(_hook(instance, "on_start"))
         self.started = True
         self.client.send("ready")
@@ -166,11 +171,41 @@ class _Life:
         self.client.send("bye", kind=reason.kind)
         return 0
 
+    def _made(self, factory: Any, args: tuple[Any, ...]) -> Any:
+        instance = self.loop.blocking(factory, *args)
+        if instance is None or inspect.isawaitable(instance):
+            raise TypeError(f"the factory {factory!r} made {instance!r}, not an actor")
+        width(instance)  # checked while whoever spawns it still listens
+        return instance
+
+    def _snapshots(self, instance: Any) -> Snapshots:
+        from .snapshots import Snapshots  # here: most actors keep no state
+
+        address, redeliver = context.current().ref.address, self.message["redeliver"]
+        self.loop.snapshots = Snapshots(instance, self.loop, address, self.slots, redeliver)
+        return self.loop.snapshots
+
     def _crashed(self, error: BaseException) -> int:
         self.client.send(
             "bye", kind="exception", error=describe(error), traceback=formatted(error), started=self.started
         )
         return 1
+
+
+STATE = ("snapshot", "restore")
+
+
+def state_hooks(kind: type) -> list[str]:
+    """Which of the hooks for state a class has."""
+    return [name for name in STATE if getattr(kind, name, None) not in (None, getattr(Actor, name))]
+
+
+def _keeps_state(instance: Any) -> bool:
+    """Does its class have the hooks for it? SpecError: one of the two."""
+    kind, found = type(instance), state_hooks(type(instance))
+    if len(found) == 1:
+        raise SpecError(f"{kind.__name__} has {found[0]}(), but no {STATE[found[0] == 'snapshot']}(): it needs both")
+    return bool(found)
 
 
 def _hook(instance: Any, name: str) -> Any:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Event:
     """One thing that happened to an actor.
 
-    kind: started, crashed, exited, restarting, restarted, stopped, failed or escalated. reason: why, where there is a
-    why. time: seconds since the epoch. pid: of the process concerned, None when there is none. details: what else is
-    known (`delay` of a restart).
+    kind: started, crashed, exited, restarting, restarted, stopped, failed, escalated or unrestored (its `restore()`
+    failed, and it began afresh). reason: why, where there is a why. time: seconds since the epoch. pid: of the process
+    concerned, None when there is none. details: what else is known (`delay` of a restart).
     """
 
     kind: str

@@ -273,7 +273,7 @@ static PyMethodDef ring_methods[] = {
     {"grant", owner_grant, METH_O, NULL},
     {"claim", owner_claim, METH_O, NULL},
     {"revoke", owner_revoke, METH_O, NULL},
-    {"in_hand", owner_in_hand, METH_O, NULL},
+    FAST("in_hand", owner_in_hand),
     FAST("sweep", owner_sweep),
     {"owed", owner_owed, METH_NOARGS, NULL},
     {"ring", owner_ring, METH_NOARGS, NULL},

@@ -88,9 +88,10 @@ class Ring:
         open."""
     def revoke(self, attempt: int, /) -> bool:
         """Take an unclaimed attempt back. False: it was claimed (or is not the open one)."""
-    def in_hand(self, tries: int, /) -> list[Record]:
+    def in_hand(self, tries: int, upto: int = 0, /) -> list[Record]:
         """After the consumer's death: STARTED records with fewer than `tries` tries become NEW with one more; the
-        others become DONE and are returned, oldest first. The head advances, the counts are exact again. Corrupt."""
+        others, and all before position `upto`, become DONE and are returned, oldest first. The head advances, the
+        counts are exact again. Corrupt."""
     def sweep(self, kind: int = -1, /) -> list[Record]:
         """All records not over (of this kind) become DONE and are returned. After the consumer's death; to leave
         nothing behind, after close and quiet. Corrupt."""

@@ -57,7 +57,7 @@ PyObject *producer_cancel(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *owner_grant(PyObject *self, PyObject *attempt);
 PyObject *owner_claim(PyObject *self, PyObject *attempt);
 PyObject *owner_revoke(PyObject *self, PyObject *attempt);
-PyObject *owner_in_hand(PyObject *self, PyObject *tries);
+PyObject *owner_in_hand(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *owner_sweep(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *owner_owed(PyObject *self, PyObject *none);
 PyObject *owner_ring(PyObject *self, PyObject *none);

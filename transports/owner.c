@@ -70,15 +70,20 @@ static bool report(PyObject *list, const struct view *v)
     return told;
 }
 
+/* Which records come back: those in hand from position `from` on, with fewer tries. */
+struct again {
+    uint64_t tries, from;
+};
+
 /* Bring the record to its end, or back to NEW. 1: ended (report it), 0: nothing to report. */
-static int settle(struct ring *r, const struct view *v, uint64_t tries, bool all)
+static int settle(struct ring *r, const struct view *v, struct again back, bool all)
 {
     uint32_t state = load(v->record->state);
     for (;;) {
         uint32_t told = state & 0xff, tried = state >> 8;
         if (told >= DONE || (told == NEW && !all))
             return 0;
-        bool again = !all && tried < tries && tried < 0xffffff;
+        bool again = !all && v->position >= back.from && tried < back.tries && tried < 0xffffff;
         uint32_t becomes = again ? (tried + 1) << 8 | NEW : (state & ~0xffu) | DONE;
         if (!atomic_compare_exchange_weak(&v->record->state, &state, becomes))
             continue; /* its sender cancels it just now */
@@ -100,7 +105,7 @@ static bool whole(const struct ring *r, uint64_t head, uint64_t tail)
 
 /* Settle the records from the head to the tail: all of them, or those that a dead consumer had in hand. The list of
    what ended. */
-static PyObject *settle_all(struct ring *r, uint64_t tries, bool all, long kind)
+static PyObject *settle_all(struct ring *r, struct again back, bool all, long kind)
 {
     struct view v;
     uint64_t head = load_acquire(r->h->head), tail = load_acquire(r->h->tail), position = head;
@@ -110,7 +115,7 @@ static PyObject *settle_all(struct ring *r, uint64_t tries, bool all, long kind)
     tally_mend(r, &r->h->handled, DONE);
     for (bool front = true; list && position != tail && ring_view(r, position, tail, &v);) {
         bool meant = kind < 0 || v.record->kind == kind;
-        if (meant && settle(r, &v, tries, all) && !report(list, &v))
+        if (meant && settle(r, &v, back, all) && !report(list, &v))
             Py_CLEAR(list);
         position += v.size;
         front = front && ring_state(v.record) >= DONE;
@@ -124,12 +129,16 @@ static PyObject *settle_all(struct ring *r, uint64_t tries, bool all, long kind)
     return list;
 }
 
-PyObject *owner_in_hand(PyObject *self, PyObject *object)
+/* in_hand(tries, upto=0) */
+PyObject *owner_in_hand(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    uint64_t tries = PyLong_AsUnsignedLongLong(object);
-    if (tries == (uint64_t)-1 && PyErr_Occurred())
+    struct again back = {0, 0};
+    if (n != 2 && !arity("in_hand", n, 1))
         return NULL;
-    return settle_all(ring_of(self), tries, false, -1);
+    back.tries = PyLong_AsUnsignedLongLong(args[0]);
+    if (n == 2 && !PyErr_Occurred())
+        back.from = PyLong_AsUnsignedLongLong(args[1]);
+    return PyErr_Occurred() ? NULL : settle_all(ring_of(self), back, false, -1);
 }
 
 /* sweep(kind=-1) */
@@ -138,7 +147,7 @@ PyObject *owner_sweep(PyObject *self, PyObject *const *args, Py_ssize_t n)
     long kind = n > 0 ? PyLong_AsLong(args[0]) : -1;
     if (kind == -1 && PyErr_Occurred())
         return NULL;
-    return settle_all(ring_of(self), 0, true, kind);
+    return settle_all(ring_of(self), (struct again){0, 0}, true, kind);
 }
 
 /* --- bells */

@@ -123,6 +123,7 @@ class Desk:
     def op_ready(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self._own(peer)
         if record is not None:
+            record.owed = ()
             self.guardian.hands.perform(self.guardian.tree.ready(record.uid, time.monotonic()))
             self.guardian.nursery.keep_spare()
 
@@ -130,6 +131,26 @@ class Desk:
         record = self._own(peer)
         if record is not None:
             record.bye = m
+
+    def op_slots(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """Its first snapshot: from now on they are kept for it."""
+        record = self._own(peer)
+        if record is not None:
+            self.guardian.mailroom.keep(record, fds[:])
+            fds.clear()
+        self.guardian.peers.send(peer, {"seq": m["seq"]})
+
+    def op_unrestored(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """Its restore() failed; it has begun afresh."""
+        record = self._own(peer)
+        if record is not None:
+            self.guardian.mailroom.keep(record, [])
+            self.guardian.mailroom.owe_nothing(record, {"kind": "exception", "error": m["error"]})
+            text = "restore() failed: its snapshot is dropped, and it starts afresh"
+            self.guardian.watch.log(
+                "error", text, actor=self.guardian.watch.address(record.name), exception=m["traceback"]
+            )
+            self.guardian.watch.event("unrestored", record, {"kind": "exception", "error": m["error"]})
 
     def _own(self, peer: Peer) -> Record | None:
         """The record of the actor behind this connection, if that is its present incarnation."""
@@ -315,7 +336,7 @@ class Desk:
         if record is not None:
             self.guardian.watch.log(
                 "error",
-                "a handler failed; the actor goes on",
+                m.get("what", "a handler failed; the actor goes on"),
                 actor=self.guardian.watch.address(record.name),
                 exception=m["traceback"],
             )

@@ -1,7 +1,8 @@
 """Mailboxes as the guardian sees them: kept over crashes, reported when their reader dies, swept when their actor ends.
 
 Rule: fixed headers only. A record in hand at a death is answered (`ActorDied`) or becomes a dead letter, unless
-`redeliver` says to hand it out again; what waits goes to the next incarnation. At the end, after no sender can publish
+`redeliver` says to hand it out again, or it was handled and is in the actor's snapshot (slots.py), which is kept here
+as well; what waits goes to the next incarnation. At the end, after no sender can publish
 any more (`quiet`), everything left is answered or reported.
 """
 
@@ -13,6 +14,7 @@ import os
 from typing import Any
 
 from ..message import BEGUN, HANDLE, Kind
+from ..slots import published
 from ..transports._ring import Record as RingRecord
 from ..transports._ring import Ring, create
 from .peers import Peers
@@ -46,17 +48,27 @@ class Mailroom:
     def in_hand(self, record: Record, reason: dict[str, Any], restarting: bool) -> None:
         """The reader died: settle what it had in hand."""
         assert record.mail is not None
-        self._settle(record, record.mail.in_hand(int(record.options.get("redeliver", 0))), reason, restarting, BEGUN)
+        handled = published(record.slots)
+        if handled and handled > record.mail.stats()["tail"]:  # somebody wrote over it
+            handled = 0
+        tries = int(record.options.get("redeliver", 0))
+        items = record.mail.in_hand(tries, handled)
+        for item in items:
+            if tries and restarting and item[6] < handled and item[0] == Kind.ASK:
+                record.owed = item[2:4]
+        self._settle(record, items, reason, restarting, BEGUN, handled)
 
     def fail(self, record: Record, reason: dict[str, Any]) -> None:
         """Restarts are used up: refuse what is new, answer queued asks, keep queued tells."""
         assert record.mail is not None
+        self.owe_nothing(record, reason)
         record.mail.close(FAILED)
         self._settle(record, record.mail.sweep(int(Kind.ASK)), reason, False, 0)
 
     def sweep(self, record: Record, reason: dict[str, Any]) -> None:
         """The actor has ended and its mailbox is quiet: settle all that is left and let go of it."""
         assert record.mail is not None
+        self.owe_nothing(record, reason)
         self._settle(record, record.mail.sweep(), reason, False, 0)
         for endpoint in self.users.pop(record.uid, ()):
             if endpoint in self.peers.by_id:
@@ -66,20 +78,42 @@ class Mailroom:
         record.mail = None
         os.close(record.mail_fd)
         os.close(record.door)
+        self.keep(record, [])
 
     def _settle(
-        self, record: Record, items: list[RingRecord], reason: dict[str, Any], restarting: bool, begun: int
+        self,
+        record: Record,
+        items: list[RingRecord],
+        reason: dict[str, Any],
+        restarting: bool,
+        begun: int,
+        handled: int = 0,
     ) -> None:
-        """Answer asks, report tells."""
+        """Answer asks, report tells. handled: what came before this position was, though an ask may lack its answer (if it
+        has it, that was the first).
+        """
         died = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": restarting, "begun": begun}
         for item in items:
-            kind, flags, sender, corr, _, _, _, body = item
+            kind, flags, sender, corr, _, _, position, body = item
             if flags & HANDLE:
                 self.drop_blob(int.from_bytes(body[:8], "little"))
-            if kind == Kind.ASK:
+            if kind == Kind.ASK and (sender, corr) != record.owed:
                 self.peers.answer(sender, corr, died, Kind.DIED)
-            else:
+            elif kind != Kind.ASK and position >= handled:
                 self.watch.dead_letter(record, reason, item)
+
+    def owe_nothing(self, record: Record, reason: dict[str, Any]) -> None:
+        """Nobody will send the answer that is in the snapshot."""
+        if record.owed:
+            (sender, corr), record.owed = record.owed, ()
+            died = {"uid": record.uid, "name": record.name, "reason": reason, "restarting": False, "begun": BEGUN}
+            self.peers.answer(sender, corr, died, Kind.DIED)
+
+    def keep(self, record: Record, slots: list[int]) -> None:
+        """Where its snapshots are from now on; the descriptors are the mailroom's."""
+        for fd in record.slots:
+            os.close(fd)
+        record.slots = slots
 
     # --- large bodies
 

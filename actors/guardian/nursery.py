@@ -294,8 +294,10 @@ class Nursery:
             "log_level": self.config["log_level"],
             "ask_timeout": self.config.get("ask_timeout"),
             "nofile": self.config["nofile"],
+            "redeliver": record.options.get("redeliver", 0),
+            "owed": list(record.owed),
         }
-        guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes()])
+        guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes(), *record.slots])
         os.close(peer.control_fd)
         peer.control_fd = -1
 

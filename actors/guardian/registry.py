@@ -32,6 +32,10 @@ class Record:
         self.setting: dict[str, Any] = wire.get("setting") or {}
         self.mail: Ring | None = None
         self.mail_fd = self.door = -1
+        self.slots: list[int] = []  # descriptors of its last snapshot
+        self.owed: tuple[
+            int, ...
+        ] = ()  # (endpoint, corr) of an ask whose answer is in the snapshot, and was perhaps not sent
         self.peer: Peer | None = None  # the present incarnation's connection
         self.pid = 0  # 0: not known (yet, or no longer)
         self.attempt = 0

@@ -30,6 +30,7 @@ def program(page: Path) -> str:
                 "Hello, world",
                 "['Hello, 0', 'Hello, 1', 'Hello, 2']",
                 "3",
+                "101",
                 "stopped itself",
                 "['store', 'parser-1', 'parser-2']",
             ],

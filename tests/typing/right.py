@@ -43,6 +43,22 @@ class Counter(Actor):
         assert_type(reason.kind == "normal", bool)
 
 
+class Kept(Actor):
+    snapshot_every = 10
+
+    def snapshot(self) -> dict[str, int]:
+        return {}
+
+    def restore(self, state: dict[str, int]) -> None: ...
+
+
+class KeptAsync(Actor):
+    async def snapshot(self) -> list[str]:
+        return []
+
+    async def restore(self, state: list[str]) -> None: ...
+
+
 class Plain(Actor):
     """An actor without a constructor and with every kind of forwarding."""
 

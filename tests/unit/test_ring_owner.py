@@ -115,6 +115,22 @@ def test_what_was_in_hand_is_delivered_again_until_its_tries_are_used_up() -> No
     assert take(ring)[7] == b"1"
 
 
+def test_what_was_handled_up_to_a_position_does_not_come_back() -> None:
+    ring = make()
+    positions = fill(ring, 5)
+    for _ in range(4):
+        take(ring)
+    ring.done(positions[1])
+    assert bodies(ring.in_hand(9, positions[2] + 1)) == [b"0", b"2"]
+    assert [take(ring)[7], take(ring)[7]] == [b"3", b"4"]
+    assert depth(ring) == 2
+    for wrong in ((), (1, 2, 3)):
+        with pytest.raises(TypeError):
+            ring.in_hand(*wrong)  # type: ignore[arg-type]
+    with pytest.raises(OverflowError):
+        ring.in_hand(1, -1)
+
+
 def test_a_record_that_comes_back_keeps_its_place_before_younger_ones() -> None:
     ring = make()
     positions = fill(ring, 4)
