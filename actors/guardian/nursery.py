@@ -295,6 +295,8 @@ class Nursery:
             "ask_timeout": self.config.get("ask_timeout"),
             "nofile": self.config["nofile"],
         }
+        if "kit" in self.config:
+            message["kit"] = self.config["kit"]
         guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes()])
         os.close(peer.control_fd)
         peer.control_fd = -1

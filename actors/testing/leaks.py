@@ -35,10 +35,14 @@ class LeakGuard:
     """A context manager around a test. AssertionError at its end, naming what was left."""
 
     def __enter__(self) -> LeakGuard:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Note what is there."""
         os.environ.setdefault(RUN, str(os.getpid()))
         gc.collect()
         self.before = snapshot()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -46,10 +50,10 @@ class LeakGuard:
         if kind is None:
             self.check()
 
-    def check(self) -> None:
-        """Compare now."""
+    def check(self, processes_only: bool = False) -> None:
+        """Compare now. AssertionError, naming what was left."""
         end = time.monotonic() + PATIENCE
-        while left := self.left():
+        while left := self.processes_left() if processes_only else self.left():
             assert time.monotonic() < end, "left behind:\n" + "\n".join(f"  {each}" for each in left)
             gc.collect()
             time.sleep(0.005)
