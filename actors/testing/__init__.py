@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .faults import thaw as thaw
     from .faults import wait_restarted as wait_restarted
     from .leaks import LeakGuard as LeakGuard
-    from .local import Local as Local
-    from .local import local as local
+    from .local_actor import Local as Local
+    from .local_actor import local as local
     from .probe import Call as Call
     from .probe import Probe as Probe
     from .system import TestSystem as TestSystem
@@ -33,7 +33,7 @@ _HOMES = {
     "clock": ("Clock",),
     "faults": ("Fault", "freeze", "kill", "kill_at", "thaw", "wait_restarted"),
     "leaks": ("LeakGuard",),
-    "local": ("Local", "local"),
+    "local_actor": ("Local", "local"),
     "probe": ("Call", "Probe"),
     "system": ("TestSystem",),
     "world": ("Sent", "Spawned", "Stub", "stub"),

@@ -72,7 +72,8 @@ def wait_restarted(ref: ActorRef[Any], after: int, timeout: float = TIMEOUT) -> 
             info = ref.info()
             if info["status"] == "running" and info["incarnation"] > after:
                 return int(info["incarnation"])
-            assert info["status"] != "failed", f"{ref.address} is not restarted: it has failed ({info['reason']})"
+            if info["status"] == "failed":
+                raise AssertionError(f"{ref.address} is not restarted: it has failed ({info['reason']})")
             try:
                 while events.get(max(0.0, end - time.monotonic())).ref != ref:
                     pass

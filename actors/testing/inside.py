@@ -51,12 +51,15 @@ class ActorClock(ManualClock):
     def call_at(self, when: float, callback: Callable[[], object], /) -> Handle:
         handle = super().call_at(when, callback)
         if when <= self.time():
-            asyncio.get_event_loop().call_soon(self.run_due)
+            asyncio.get_running_loop().call_soon(self._run)
         self._tell()
         return handle
 
     def _tick(self, body: bytes, sender: int, corr: int) -> None:
         self._told = None  # the guardian has forgotten
+        self._run()
+
+    def _run(self) -> None:
         self.run_due()
         self._tell()
 

@@ -54,7 +54,8 @@ class LeakGuard:
         """Compare now. AssertionError, naming what was left."""
         end = time.monotonic() + PATIENCE
         while left := self.processes_left() if processes_only else self.left():
-            assert time.monotonic() < end, "left behind:\n" + "\n".join(f"  {each}" for each in left)
+            if time.monotonic() >= end:
+                raise AssertionError("left behind:\n" + "\n".join(f"  {each}" for each in left))
             gc.collect()
             time.sleep(0.005)
 

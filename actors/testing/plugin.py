@@ -57,8 +57,9 @@ def system(request: pytest.FixtureRequest) -> Iterator[TestSystem]:
     try:
         yield running
     finally:
-        late = running.faults_left()
         running.close("stop")
+        late = running.faults_left()
+        del running  # a failure's traceback would hold it
     if late and request.session.testsfailed == failed:
         pytest.fail("kill_at was called for nothing: " + "; ".join(late), pytrace=False)
 

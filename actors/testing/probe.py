@@ -69,8 +69,10 @@ class Call(Generic[R]):
         self._answer(Kind.ERROR, *encode_error(error))
 
     def _answer(self, kind: Kind, body: bytes, flags: int) -> None:
-        assert self.asked, f"{self!r} can't be answered: nobody waits for a tell's answer"
-        assert not self.answered, f"{self!r} is answered already"
+        if not self.asked:
+            raise AssertionError(f"{self!r} can't be answered: nobody waits for a tell's answer")
+        if self.answered:
+            raise AssertionError(f"{self!r} is answered already")
         self.answered = True
         self._client.answer(self._sender, self._corr, int(kind), body, flags)
         self._finish(self._position)
@@ -132,23 +134,19 @@ class Probe(Generic[A_co]):
 
     def expect_nothing(self, seconds: float = NOTHING) -> None:
         """Nothing comes within so many (real) seconds. AssertionError: something did; it counts as received."""
-        call = self._next(seconds)
-        assert call is None, f"{self.ref.address}: {call!r} came where nothing was expected"
+        self._none(self._next(seconds))
 
     async def expect_nothing_async(self, seconds: float = NOTHING) -> None:
         """`expect_nothing` for coroutines."""
-        call = await self._next_async(seconds)
-        assert call is None, f"{self.ref.address}: {call!r} came where nothing was expected"
+        self._none(await self._next_async(seconds))
 
     def reply(self, value: object) -> None:
         """Answer the ask that was received last. AssertionError: there is none. (`Call.reply` is typed.)"""
-        assert self._last is not None, f"{self.ref.address}: nothing was asked yet"
-        self._last.reply(value)
+        self._asked().reply(value)
 
     def fail(self, error: Exception) -> None:
         """Answer the ask that was received last with an exception."""
-        assert self._last is not None, f"{self.ref.address}: nothing was asked yet"
-        self._last.fail(error)
+        self._asked().fail(error)
 
     # --- ends
 
@@ -207,17 +205,27 @@ class Probe(Generic[A_co]):
         """An ask is answered, and in hand no more."""
         self._client.tell(self.ref.uid, self.ref.name, *encode_call(DONE, (position,), {}))
 
+    def _asked(self) -> Call[Any]:
+        if self._last is None:
+            raise AssertionError(f"{self.ref.address}: nothing was asked yet")
+        return self._last
+
     def _some(self, call: Call[Any] | None, timeout: float) -> Call[Any]:
-        assert call is not None, f"{self.ref.address}: no message within {timeout:g} s"
+        if call is None:
+            raise AssertionError(f"{self.ref.address}: no message within {timeout:g} s")
         return call
+
+    def _none(self, call: Call[Any] | None) -> None:
+        if call is not None:
+            raise AssertionError(f"{self.ref.address}: {call!r} came where nothing was expected")
 
     def _matching(self, what: Any, call: Call[Any] | None, timeout: float) -> Any:
         is_type = isinstance(what, type)
         wanted = f"a {what.__name__}" if is_type else message_name(what)
-        assert call is not None, f"{self.ref.address}: expected {wanted}, and nothing came within {timeout:g} s"
-        if not is_type:
-            assert call.method == wanted, f"{self.ref.address}: expected {wanted}, and {call!r} came"
+        if call is None:
+            raise AssertionError(f"{self.ref.address}: expected {wanted}, and nothing came within {timeout:g} s")
+        if not is_type and call.method == wanted:
             return call
-        found = bool(call.args) and isinstance(call.args[0], what)
-        assert found, f"{self.ref.address}: expected {wanted}, and {call!r} came"
-        return call.args[0]
+        if is_type and call.args and isinstance(call.args[0], what):
+            return call.args[0]
+        raise AssertionError(f"{self.ref.address}: expected {wanted}, and {call!r} came")

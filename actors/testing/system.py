@@ -54,6 +54,7 @@ class TestSystem(ActorSystem):
         self._points = Points(tempfile.mkdtemp(prefix="actors-test-"))
         self._kit = {"loop": LOOP, "clock": clock == "fake", "faults": self._points.folder}
         self._clock: Clock | None = None
+        self._late: list[str] | None = None  # faults that had not happened at the end
         self._probes = itertools.count(1)
         try:
             super().__init__(name, ask_timeout=ask_timeout, preload=preload, log_level=log_level)
@@ -106,12 +107,13 @@ class TestSystem(ActorSystem):
         return Fault(f"{point} of {self._client.address(name)}", file)
 
     def faults_left(self) -> list[str]:
-        """What `kill_at` asked for and did not happen, as sentences."""
-        return self._points.left()
+        """What `kill_at` asked for and did not happen (until now, or until the end of the system), as sentences."""
+        return self._points.left() if self._late is None else self._late
 
     def close(self, how: How = "drain") -> None:
         """As `ActorSystem.close`. A fake clock goes on by itself from here on, so that shutdown times hold."""
         super().close(how)
-        if self._pid == os.getpid():
+        if self._pid == os.getpid() and self._late is None:
+            self._late = self._points.left()
             self._running.pop(self.name, None)
             shutil.rmtree(self._points.folder, ignore_errors=True)

@@ -5,11 +5,13 @@ encoded, decoded and noted; what it answers was said before. What needs a superv
 events) is noted and not done, or refused by name: that is for a real system.
 
 Design: one world a process, registered as the connection to a system of its own name, so that references find it as
-they find any system. It holds its actors weakly; they live as long as the test that made them.
+they find any system. Local actors live as long as the test holds them; the latest stubs are kept, since a test often
+holds no more of one than its reference.
 """
 
 from __future__ import annotations
 
+import collections
 import itertools
 import threading
 import weakref
@@ -33,12 +35,13 @@ from ..shipping import unship
 if TYPE_CHECKING:
     from ..monitor import Monitor
     from ..transports._ring import Record, Ring
-    from .local import Local
+    from .local_actor import Local
 
 A = TypeVar("A")
 R = TypeVar("R")
 A_co = TypeVar("A_co", covariant=True)
 SYSTEM = "local-world"
+KEEP = 1000  # stubs that are kept, though nobody holds them
 HERE = 1  # its endpoint id: the test
 
 
@@ -185,6 +188,7 @@ class World(Client):
         self.lock = self.closing = threading.Lock()
         self.fetching = threading.RLock()
         self.actors: weakref.WeakValueDictionary[int, Local[Any] | Stub[Any]] = weakref.WeakValueDictionary()
+        self._stubs: collections.deque[Stub[Any]] = collections.deque(maxlen=KEEP)
         self.watched: dict[int, int] = {}  # monitor -> uid
         self.acting: list[Local[Any]] = []  # whose code runs, the innermost last
         self._uids = itertools.count(HERE + 1)
@@ -196,11 +200,22 @@ class World(Client):
     def register(self, name: str, actor: Local[Any] | Stub[Any]) -> ActorRef[Any]:
         uid = next(self._uids)
         self.actors[uid] = actor
+        if isinstance(actor, Stub):
+            self._stubs.append(actor)
         return ActorRef(SYSTEM, name, uid)
 
     def free_name(self, base: str) -> str:
         number = self._numbers[base] = self._numbers.get(base, 0) + 1
         return f"{base}-{number}"
+
+    def _child_name(self, parent: Local[Any] | None, node: dict[str, Any]) -> str:
+        if node.get("name"):
+            return join(parent.ref.name if parent is not None else "", node["name"])
+        if parent is None:
+            return self.free_name(node["base"])
+        numbers = parent.children
+        numbers[node["base"]] += 1
+        return join(parent.ref.name, f"{node['base']}-{numbers[node['base']]}")
 
     def sender_of(self, endpoint: int) -> tuple[int, str]:
         found = self.actors.get(endpoint)
@@ -309,10 +324,10 @@ class World(Client):
 
     def _op_spawn(self, fields: dict[str, Any]) -> tuple[int, bytes, int]:
         parent = self.actors.get(fields["parent"])
-        above = parent.ref.name if parent is not None else ""
+        above = None if isinstance(parent, Stub) else parent
         first: ActorRef[Any] | None = None
         for node in fields["nodes"]:
-            made: Stub[Any] = Stub(join(above, node.get("name") or self.free_name(node["base"])))
+            made: Stub[Any] = Stub(self._child_name(above, node))
             first = first or made.ref
             factory, args = unship(node["payload"]) if "payload" in node else (None, ())
             if self.acting:

@@ -105,6 +105,7 @@ class Local(Generic[A]):
         self.sent: list[Sent] = []
         self.spawned: list[Spawned[Any]] = []
         self.acts: list[Act] = []
+        self.children: collections.Counter[str] = collections.Counter()  # those without a name, by their base
         self.sender: ActorRef[Any] | None = None
         self.reason: ExitReason | None = None
         self.failure: BaseException | None = None
@@ -144,7 +145,11 @@ class Local(Generic[A]):
         """
         return self.ref.ask(method, *args, **kwargs).result()
 
-    def tell(self, method: Callable[Concatenate[A, P], object] | str, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    @overload
+    def tell(self, method: Callable[Concatenate[A, P], object], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def tell(self, method: str, /, *args: Any, **kwargs: Any) -> None: ...
+    def tell(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
         """Send a message, and return when it has been handled. An exception ends the actor (`failure`), as in reality."""
         self.ref.tell(method, *args, **kwargs)
 
@@ -152,7 +157,8 @@ class Local(Generic[A]):
         """Let it hear that `ref` has ended. AssertionError: it does not monitor `ref`."""
         found = [number for number, uid in self._world.watched.items() if uid == ref.uid]
         mine = [self._world.monitors[number] for number in found if number in self._world.monitors]
-        assert mine, f"{self.ref.address} does not monitor {ref.address}"
+        if not mine:
+            raise AssertionError(f"{self.ref.address} does not monitor {ref.address}")
         for number, monitor in zip(found, mine, strict=False):
             if not restarting:
                 del self._world.watched[number], self._world.monitors[number]
