@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..codec import decode_call
 from ..context import current
-from ..loop import ASK, Loop, Worker
+from ..loop import ASK, EXPIRED, Loop, Worker
 from ..message import Kind
 from .manual import Handle, ManualClock
 from .points import Point, Points
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .relay import Relay
 
 _TIME = struct.Struct("<d")
+Answer = Callable[[int, int, int, bytes, int], None]
 
 
 class ActorClock(ManualClock):
@@ -80,6 +81,7 @@ class KitLoop(Loop):
         self._open: dict[tuple[int, int], Record] = {}  # asks in hand, by sender and correlation
         if kit["clock"]:
             self.clock = ActorClock(client)
+        client.answer = self._answering(client.answer)  # type: ignore[assignment, method-assign, unused-ignore]
         endpoint.main = _PointedInbox(endpoint.main, mail, self._pass)  # type: ignore[assignment]
 
     async def hook(self, method: Callable[..., Any], *args: Any) -> None:
@@ -110,18 +112,18 @@ class KitLoop(Loop):
             self._pass("after_handler", record)
         self._open.pop((record[2], record[3]), None)
 
-    def _answer_value(self, sender: int, corr: int, value: Any) -> None:
-        record = self._open.get((sender, corr))
-        self._pass("after_handler", record)
-        super()._answer_value(sender, corr, value)
-        self._pass("after_reply", record)
+    def _answering(self, answer: Answer) -> Answer:
+        """`Client.answer` between its two points."""
 
-    def _raised(self, error: Exception, record: Record) -> None:
-        if record[0] == ASK:
-            self._pass("after_handler", record)
-        super()._raised(error, record)
-        if record[0] == ASK:
-            self._pass("after_reply", record)
+        def answering(sender: int, corr: int, kind: int, body: bytes, flags: int) -> None:
+            record = self._open.get((sender, corr)) if kind != EXPIRED else None
+            if record is not None:
+                self._pass("after_handler", record)
+            answer(sender, corr, kind, body, flags)
+            if record is not None:
+                self._pass("after_reply", record)
+
+        return answering
 
     def _pass(self, point: Point, record: Record | None = None) -> None:
         self.points.passing(current().ref.name, point, lambda: self._method_of(record))
