@@ -32,6 +32,8 @@ def run(pytester: pytest.Pytester, text: str, *options: str) -> pytest.RunResult
     """One test file, in a pytest of its own, as strict as can be."""
     pytester.makepyfile(test_user=USER + text)
     strict = ("-W", "error", "--strict-markers", "--strict-config", "--import-mode=importlib", "-p", "no:cacheprovider")
+    if "-o" not in options:
+        strict += ("-p", "no:asyncio")  # where it is installed, it warns of not being configured
     return pytester.runpytest_subprocess(*strict, *options)
 
 
@@ -69,12 +71,20 @@ def test_ordinary_system(leak_guard):
     from actors import ActorSystem
     with ActorSystem() as own:
         own.spawn(Counter)
+@pytest.fixture
+def loop():
+    import asyncio
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+def test_a_loop_that_outlives_the_system(loop, system, clock):
+    loop.run_until_complete(clock.advance_async(1))
 def test_names():
     from actors.testing import TestSystem, Probe, Local, local
     assert local(Counter, 2).ask(Counter.add, 3) == 5
 """,
     )
-    result.assert_outcomes(passed=7)
+    result.assert_outcomes(passed=8)
 
 
 def test_what_is_left_behind_is_an_error_that_names_it(pytester: pytest.Pytester) -> None:
