@@ -25,7 +25,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from . import wire
 from .client import Client
@@ -53,6 +53,17 @@ _sender: contextvars.ContextVar[int] = contextvars.ContextVar(
     "sender", default=0
 )  # where handlers overlap: each one's, and its tasks'
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class Clock(Protocol):
+    """What timers need of an event loop."""
+
+    def time(self) -> float: ...
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Cancellable: ...
+
+
+class Cancellable(Protocol):
+    def cancel(self) -> None: ...
 
 
 class Worker:
@@ -87,6 +98,7 @@ class Loop:
         self.snapshots: Snapshots | None = None  # of an actor that keeps state
         self.answer: Callable[[int, int, int, bytes, int], None] = client.answer
         self.drop_blob: Callable[[bytes], None] = client.drop_blob
+        self.clock: Clock | None = None  # what timers run on; None: the event loop
         handlers = client.handlers
         handlers[int(Kind.STOP)] = self._on_stop
         handlers[int(Kind.CANCEL)] = self._on_cancel
@@ -416,11 +428,11 @@ class Loop:
     ) -> Timer:
         if seconds < 0 or (every and seconds == 0):
             raise ValueError(f"a timer's seconds must be {'positive' if every else 'at least 0'}, not {seconds!r}")
-        loop = asyncio.get_running_loop() if threading.get_ident() == self.endpoint.thread else None
-        if loop is None:
+        if threading.get_ident() != self.endpoint.thread:
             raise ActorsError("timers are set in the actor's own thread (a handler, a hook or a coroutine of its loop)")
+        clock = self.clock or asyncio.get_running_loop()
         timer = Timer()
-        due = loop.time() + seconds
+        due = clock.time() + seconds
         waiting = False
 
         def run() -> Any:
@@ -435,11 +447,11 @@ class Loop:
                 self.post(run)
             if every:
                 due += seconds * max(
-                    1, math.ceil((loop.time() - due) / seconds)
+                    1, math.ceil((clock.time() - due) / seconds)
                 )  # what was missed meanwhile is left out
-                timer._cancel = loop.call_at(due, tick).cancel
+                timer._cancel = clock.call_at(due, tick).cancel
 
-        timer._cancel = loop.call_at(due, tick).cancel
+        timer._cancel = clock.call_at(due, tick).cancel
         return timer
 
     def caller(self) -> int:

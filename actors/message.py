@@ -33,6 +33,7 @@ class Kind(IntEnum):
     DEAD = 25  # msgpack [name, reason, flags, kind, body]: a dead letter
     ENDED = 26  # msgpack {uid, reason}: an actor whose mailbox this process has mapped is gone for good
     GONE = 27  # msgpack endpoint id: a process whose reply lane was mapped is gone
+    TICK = 29  # no body: virtual time has moved, and timers of this actor are due (systems of the test kit)
     INTERRUPT = 28  # the program gave up waiting for a graceful close
 
 

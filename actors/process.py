@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import functools
+import importlib
 import inspect
 import io
 import logging
@@ -26,6 +28,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import setproctitle
@@ -124,7 +127,7 @@ class _Life:
         self.client.uid, self.client.guardian_pid = message["uid"], os.getppid()
         self.client.ask_timeout = message.get("ask_timeout")
         self.client.send("hello", pid=os.getpid(), attempt=message["attempt"])
-        self.loop = Loop(self.client, endpoint, self.mail, message["on_error"])
+        self.loop = _loop(message.get("kit"))(self.client, endpoint, self.mail, message["on_error"])
         ref: ActorRef[Any] = ActorRef(message["system"], message["name"], message["uid"])
         level = LEVELS[message["log_level"]]
         log = LazyLog(self.client, ref.address, level)
@@ -206,6 +209,14 @@ def _keeps_state(instance: Any) -> bool:
     if len(found) == 1:
         raise SpecError(f"{kind.__name__} has {found[0]}(), but no {STATE[found[0] == 'snapshot']}(): it needs both")
     return bool(found)
+
+
+def _loop(kit: dict[str, Any] | None) -> Callable[..., Loop]:
+    """The class of the actor's loop: in a system of the test kit the one that it names, made with the kit's settings."""
+    if kit is None:
+        return Loop
+    module, _, name = kit["loop"].partition(":")
+    return functools.partial(getattr(importlib.import_module(module), name), kit)
 
 
 def _hook(instance: Any, name: str) -> Any:

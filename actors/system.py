@@ -77,6 +77,7 @@ class ActorSystem:
 
     _guest = False  # attached
     _left = False
+    _kit: dict[str, Any] | None = None  # what the test kit tells guardian and actors
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class ActorSystem:
                 code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )  # a session of its own from the first moment: Ctrl-C must not reach its imports
         fork = os.environ.get("ACTORS_FORK", _FORKS[0])
-        config = {
+        config: dict[str, Any] = {
             "system": self.name,
             "path": path,
             "argv": sys.argv,
@@ -109,6 +110,8 @@ class ActorSystem:
             "preload": list(preload),
             "fork": fork if fork in _FORKS else _FORKS[0],
         }
+        if self._kit is not None:
+            config["kit"] = self._kit
         wire.send(mine, config)
         self._setting: dict[str, Any] | None = {"environ": dict(os.environ), "path": path}
         self._connect(mine, LEVELS[log_level], ask_timeout)

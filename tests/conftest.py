@@ -49,14 +49,6 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(seed)
 
 
-@pytest.fixture
-def leak_guard(request: pytest.FixtureRequest) -> Iterator[LeakGuard]:
-    """Nothing may be left when the test and its younger fixtures are over."""
-    with LeakGuard() as guard:
-        yield guard
-        request.node.funcargs.clear()  # pytest keeps what fixtures gave (a system with its mappings) until after this
-
-
 @pytest.fixture(scope="module")
 def module_leak_guard() -> Iterator[LeakGuard]:
     """The same around all tests of a module, for modules that share a system."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 from ..exits import ExitReason
@@ -85,7 +84,7 @@ class Deaths:
 
     def ended(self, record: Record, reason: ExitReason) -> None:
         """This incarnation is over; whatever that leads to."""
-        now, said = time.monotonic(), reason.to_wire()
+        now, said = self.guardian.alarms.now(), reason.to_wire()
         meant = record.uid in self.guardian.tree and self.guardian.tree.status(record.uid) == "stopping"
         if record.bye and not record.bye.get("started", True):
             self.guardian.hands.perform(self.guardian.tree.start_failed(record.uid, reason, now))

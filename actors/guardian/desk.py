@@ -7,7 +7,6 @@ Rule: every request is checked here and answered exactly once: at once over the 
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from ..address import check_name, join
@@ -101,7 +100,7 @@ class Desk:
         return record
 
     def _grow(self, nodes: list[dict[str, Any]], records: list[Record], parent: int) -> None:
-        guardian, tree, now = self.guardian, self.guardian.tree, time.monotonic()
+        guardian, tree, now = self.guardian, self.guardian.tree, self.guardian.alarms.now()
         single = len(nodes) == 1
         for node, record in zip(nodes, records, strict=True):
             above = parent if node["under"] < 0 else records[node["under"]].uid
@@ -124,7 +123,7 @@ class Desk:
         record = self._own(peer)
         if record is not None:
             record.owed = ()
-            self.guardian.hands.perform(self.guardian.tree.ready(record.uid, time.monotonic()))
+            self.guardian.hands.perform(self.guardian.tree.ready(record.uid, self.guardian.alarms.now()))
             self.guardian.nursery.keep_spare()
 
     def op_bye(self, peer: Peer, m: Message, fds: list[int]) -> None:
@@ -173,7 +172,7 @@ class Desk:
 
     def _command(self, m: Message, name: str) -> None:
         if m["uid"] in self.guardian.tree:
-            self.guardian.hands.perform(getattr(self.guardian.tree, name)(m["uid"], time.monotonic()))
+            self.guardian.hands.perform(getattr(self.guardian.tree, name)(m["uid"], self.guardian.alarms.now()))
 
     def op_forget(self, peer: Peer, m: Message, fds: list[int]) -> None:
         """Nobody waits for the answer to a request any more: what it was to start is stopped again."""
@@ -181,7 +180,7 @@ class Desk:
         self.guardian.watch.forget_wait(*waited)
         for record in [each for each in self.guardian.registry.by_uid.values() if each.spawner == waited]:
             record.spawner = None
-            self.guardian.hands.perform(self.guardian.tree.kill(record.uid, time.monotonic()))
+            self.guardian.hands.perform(self.guardian.tree.kill(record.uid, self.guardian.alarms.now()))
 
     def op_cancel(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.by_uid.get(m["uid"])
@@ -324,6 +323,14 @@ class Desk:
     def op_subscribe(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.watch.subscribe(peer, m["what"], m["on"])
         self.guardian.peers.answer(peer.id, m.get("corr", 0))
+
+    def op_clock(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """For systems on virtual time only."""
+        virtual = self.guardian.virtual
+        if virtual is None:
+            self._refuse(peer, m, "it runs on real time")
+        else:
+            virtual.serve(peer, m)
 
     # --- reports
 

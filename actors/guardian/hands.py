@@ -49,11 +49,11 @@ class Hands:
         deadline = self.guardian.tree.deadline
         if deadline is not None and (self.alarm is None or deadline < self.alarm):
             self.alarm = deadline
-            self.guardian.timers.at(deadline, self._due)
+            self.guardian.alarms.at(deadline, self._due)
 
     def _due(self) -> None:
         self.alarm = None
-        self.perform(self.guardian.tree.due(time.monotonic()))
+        self.perform(self.guardian.tree.due(self.guardian.alarms.now()))
 
     def _do_spawn(self, action: act.Spawn) -> None:
         record = self.guardian.registry.by_uid[action.uid]
@@ -160,7 +160,7 @@ class Hands:
             self.guardian.peers.refuse(endpoint, corr, "ModuleUnavailable", module)
         self.perform(
             self.guardian.tree.start_failed(
-                record.uid, ExitReason("exception", error=f"{module} can't be imported: {error}"), time.monotonic()
+                record.uid, ExitReason("exception", error=f"{module} can't be imported: {error}"), self.guardian.alarms.now()
             )
         )
         self.guardian.deaths.ended(record, ExitReason("exception", error=f"{module} can't be imported"))

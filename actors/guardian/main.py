@@ -20,7 +20,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import wire
 from ..supervision.tree import Tree
@@ -35,6 +35,9 @@ from .peers import Peer, Peers
 from .registry import Record, Registry
 from .timers import Timers
 from .watch import Watch
+
+if TYPE_CHECKING:
+    from .virtual import VirtualTimers
 
 PATIENCE = 5.0  # seconds that the program has at the end to fetch large answers
 
@@ -57,6 +60,8 @@ class Guardian:
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.epoll = select.epoll()
         self.timers = Timers()
+        self.virtual = _virtual(self) if config.get("kit", {}).get("clock") else None
+        self.alarms: Timers = self.virtual or self.timers  # the supervision tree's
         self.registry = Registry()
         self.peers = Peers(
             self._want_write, self._want_flush, lambda body, reader: self.mailroom.deposit(wire.store(body), reader)
@@ -174,7 +179,9 @@ class Guardian:
 
     def close(self, how: str) -> None:
         """The program leaves: drain (no time limit), stop (shutdown times) or kill."""
-        now = time.monotonic()
+        if self.virtual is not None:
+            self.virtual.release()
+        now = self.alarms.now()
         self.hands.perform(self.tree.kill_all(now) if how == "kill" else self.tree.stop_all(now, drain=how == "drain"))
 
     def give_up(self, why: str) -> None:
@@ -229,3 +236,9 @@ class Guardian:
                 if child in self.registry.by_uid
             ],
         }
+
+
+def _virtual(guardian: Guardian) -> VirtualTimers:
+    from .virtual import VirtualTimers
+
+    return VirtualTimers(guardian)

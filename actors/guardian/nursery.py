@@ -297,6 +297,8 @@ class Nursery:
             "redeliver": record.options.get("redeliver", 0),
             "owed": list(record.owed),
         }
+        if "kit" in self.config:
+            message["kit"] = self.config["kit"]
         guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes(), *record.slots])
         os.close(peer.control_fd)
         peer.control_fd = -1

@@ -18,13 +18,16 @@ class Timers:
     def at(self, when: float, call: Callable[[], object]) -> None:
         heapq.heappush(self._heap, (when, next(self._count), call))
 
+    def now(self) -> float:
+        return time.monotonic()
+
     def after(self, seconds: float, call: Callable[[], object]) -> None:
-        self.at(time.monotonic() + seconds, call)
+        self.at(self.now() + seconds, call)
 
     def timeout(self) -> float | None:
         """Seconds until the next call; None: none is due ever."""
-        return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
+        return max(0.0, self._heap[0][0] - self.now()) if self._heap else None
 
     def run(self) -> None:
-        while self._heap and self._heap[0][0] <= time.monotonic():
+        while self._heap and self._heap[0][0] <= self.now():
             heapq.heappop(self._heap)[2]()

@@ -35,6 +35,7 @@ def program(page: Path) -> str:
                 "['store', 'parser-1', 'parser-2']",
             ],
         ),
+        ("docs/testing.md", ["16 16", "Hello, world", "True", "60", "2", "ActorDied", "SpawnError"]),
     ],
 )
 def test_a_pages_program_prints_what_the_page_says(page: str, printed: list[str], tmp_path: Path) -> None:

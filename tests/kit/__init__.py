@@ -2,15 +2,28 @@
 as /proc shows them.
 """
 
+from actors.testing.leaks import LeakGuard, system_name
+from actors.testing.processes import (
+    RUN,
+    Family,
+    Process,
+    alive,
+    children,
+    descendants,
+    family,
+    kill,
+    marked,
+    process,
+    processes,
+)
+from actors.testing.until import until
+
 from .gate import Gate
 from .history import History
 from .journal import Journal
-from .leaks import LeakGuard, system_name
-from .processes import RUN, Family, Process, alive, children, descendants, family, kill, marked, process, processes
 from .resources import Resources
 from .script import Script
 from .trap import Trap
-from .until import until
 
 __all__ = [
     "RUN",

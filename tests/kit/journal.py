@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .until import until
+from actors.testing.until import until
 
 
 class Journal:

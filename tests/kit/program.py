@@ -13,8 +13,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from .processes import processes
-from .until import until
+from actors.testing.processes import processes
+from actors.testing.until import until
 
 SECONDS = 60.0  # a program that takes longer hangs
 

@@ -11,8 +11,9 @@ import os
 import signal
 from pathlib import Path
 
+from actors.testing.until import until
+
 from .journal import Journal
-from .until import until
 
 
 class Trap:

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
 
 from actors import Actor, ActorDied, ActorRef, ActorSystem, ExitReason, MailboxOptions, Reply, Timer
 from actors.supervision import Backoff, Child, Supervisor
+from actors.testing import Call, Local, Probe, Stub, TestSystem, kill, kill_at, local, stub, wait_restarted
 
 
 class Counter(Actor):
@@ -205,3 +206,44 @@ async def system_as_a_context() -> None:
         assert_type(system, ActorSystem)
     with ActorSystem() as other:
         assert_type(other, ActorSystem)
+
+
+def probing(system: TestSystem) -> None:
+    probe = system.probe(Counter)
+    assert_type(probe, Probe[Counter])
+    assert_type(probe.ref, ActorRef[Counter])
+    assert_type(probe.expect(ExitReason, timeout=1.0), ExitReason)
+    assert_type(probe.expect(Counter.add), Call[int])
+    assert_type(probe.expect(Counter.names), Call[list[str]])
+    probe.expect(Counter.names, 1.0).reply(["a"])
+    assert_type(probe.expect("add"), Call[Any])
+    assert_type(system.probe(name="any").receive().args, tuple[Any, ...])
+    assert_type(probe.expect_down(probe.ref), ExitReason)
+
+
+async def probing_async(probe: Probe[Counter]) -> None:
+    assert_type(await probe.expect_async(ExitReason), ExitReason)
+    assert_type(await probe.expect_async(Counter.add), Call[int])
+
+
+def faults(counter: ActorRef[Counter], system: TestSystem) -> None:
+    assert_type(wait_restarted(counter, kill(counter)), int)
+    kill_at(counter, "in_handler", method=Counter.add).wait()
+    system.kill_at("unborn", "in_on_start")
+    system.clock.advance(1.5)
+
+
+def in_this_process() -> None:
+    counter = local(Counter, 10, name="counter")
+    assert_type(counter, Local[Counter])
+    assert_type(counter.instance, Counter)
+    assert_type(counter.ask(Counter.add, 1, twice=True), int)
+    assert_type(counter.ask(Counter.add_later, 1), int)
+    counter.tell(Counter.reset)
+    counter.clock.advance(1)
+    other = stub(Counter)
+    assert_type(other, Stub[Counter])
+    assert_type(other.ref, ActorRef[Counter])
+    other.answers(Counter.add, 5)
+    other.answers(Counter.names, ["a"])
+    other.raises(Counter.add, ValueError())

@@ -10,6 +10,7 @@ from typing import Any
 
 from actors import Actor, ActorRef, ActorSystem, Reply
 from actors.supervision import Child, Supervisor
+from actors.testing import Probe, TestSystem, kill_at, local, stub
 
 
 class Counter(Actor):
@@ -82,3 +83,16 @@ def narrowing(anyone: ActorRef[Actor]) -> ActorRef[Counter]:
 
 def unknown(counter: ActorRef[Counter], value: Any) -> None:
     counter.address = value  # type: ignore[misc]
+
+
+def testing(system: TestSystem, probe: Probe[Counter], counter: ActorRef[Counter]) -> None:
+    TestSystem(clock="slow")  # type: ignore[arg-type]
+    system.probe(5)  # type: ignore[call-overload]
+    probe.expect(Counter.add).reply("text")  # type: ignore[arg-type]
+    text: str = probe.expect(int)  # type: ignore[assignment]
+    kill_at(counter, "somewhere")  # type: ignore[arg-type]
+    local(Counter, "ten")  # type: ignore[arg-type]
+    local(Counter).ask(Counter.add, "1")  # type: ignore[call-overload]
+    local(Counter).tell(Counter.add)  # type: ignore[call-overload]
+    local(Counter).ask(Other.add, 1)  # type: ignore[call-overload]
+    stub(Counter, nmae=text)  # type: ignore[call-overload]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.testing import leaks as leaks_module
 from kit import (
     Gate,
     History,
@@ -28,7 +29,6 @@ from kit import (
     system_name,
     until,
 )
-from kit import leaks as leaks_module
 
 
 @pytest.fixture(autouse=True)

@@ -35,10 +35,14 @@ class LeakGuard:
     """A context manager around a test. AssertionError at its end, naming what was left."""
 
     def __enter__(self) -> LeakGuard:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Note what is there."""
         os.environ.setdefault(RUN, str(os.getpid()))
         gc.collect()
         self.before = snapshot()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -46,11 +50,12 @@ class LeakGuard:
         if kind is None:
             self.check()
 
-    def check(self) -> None:
-        """Compare now."""
+    def check(self, processes_only: bool = False) -> None:
+        """Compare now. AssertionError, naming what was left."""
         end = time.monotonic() + PATIENCE
-        while left := self.left():
-            assert time.monotonic() < end, "left behind:\n" + "\n".join(f"  {each}" for each in left)
+        while left := self.processes_left() if processes_only else self.left():
+            if time.monotonic() >= end:
+                raise AssertionError("left behind:\n" + "\n".join(f"  {each}" for each in left))
             gc.collect()
             time.sleep(0.005)
 
@@ -100,7 +105,8 @@ def _descriptors() -> list[str]:
 
 
 def _threads() -> list[str]:
-    return [f"thread {each.name}" for each in threading.enumerate()]
+    # an event loop's default executor belongs to the loop, which may be older than the test
+    return [f"thread {each.name}" for each in threading.enumerate() if not each.name.startswith("asyncio_")]
 
 
 def _mappings() -> list[str]:

@@ -20,5 +20,6 @@ def until(condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
     while True:
         if value := condition():
             return value
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
         time.sleep(PAUSE)
