@@ -82,6 +82,7 @@ class KitLoop(Loop):
         if kit["clock"]:
             self.clock = ActorClock(client)
         client.answer = self._answering(client.answer)  # type: ignore[assignment, method-assign, unused-ignore]
+        self.answer = client.answer
         endpoint.main = _PointedInbox(endpoint.main, mail, self._pass)  # type: ignore[assignment]
 
     async def hook(self, method: Callable[..., Any], *args: Any) -> None:
