@@ -34,6 +34,9 @@ if TYPE_CHECKING:
         MailboxFull as MailboxFull,
     )
     from .errors import (
+        OutOfMemory as OutOfMemory,
+    )
+    from .errors import (
         RemoteError as RemoteError,
     )
     from .errors import (
@@ -72,6 +75,7 @@ _HOMES = {
         "CodecError",
         "MailboxCorrupt",
         "MailboxFull",
+        "OutOfMemory",
         "RemoteError",
         "SpawnError",
         "SpecError",
@@ -108,6 +112,7 @@ __all__ = [
     "MailboxFull",
     "MailboxOptions",
     "Monitor",
+    "OutOfMemory",
     "RemoteError",
     "Reply",
     "SpawnError",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from . import codec
 from .address import format_address
-from .client import SHORT, TELL, Client, clients, made
+from .client import HANDLE, SHORT, TELL, Client, clients, made
 from .errors import ActorsError, AskTimeout, CodecError
 from .exits import ExitReason
 
@@ -118,6 +118,7 @@ class ActorRef(Generic[T_co]):
         if (
             port is None
             or len(body) > SHORT
+            or flags & HANDLE
             or made
             or client.outbox.queues
             or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0

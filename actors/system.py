@@ -70,6 +70,8 @@ class ActorSystem:
     name: unique a user and machine; None gives one of its own.
     ask_timeout: seconds that an ask waits when it has no deadline of its own; None: as long as its callee lives.
     preload: modules that the process from which actors are forked imports at once.
+    memory: bytes of large data (arrays, bytes, what is shared) that the system may hold at a time; None: half of what the
+        machine or container has.
     log_level: which log lines of actors come through ("debug" … "critical").
 
     Raises `SpecError` for a bad option, `ActorsError` when a system of that name runs already.
@@ -86,7 +88,10 @@ class ActorSystem:
         ask_timeout: float | None = None,
         preload: Iterable[str] = (),
         log_level: str = "info",
+        memory: int | None = None,
     ) -> None:
+        if memory is not None and not memory >= 1 << 20:
+            raise SpecError(f"memory {memory!r}: give bytes, 1 MiB at least, or None")
         if log_level not in LEVELS:
             raise SpecError(f"log_level {log_level!r}: use one of {', '.join(LEVELS)}")
         if ask_timeout is not None and not ask_timeout > 0:
@@ -108,6 +113,7 @@ class ActorSystem:
             "log_level": log_level,
             "ask_timeout": ask_timeout,
             "preload": list(preload),
+            "memory": memory,
             "fork": fork if fork in _FORKS else _FORKS[0],
         }
         if self._kit is not None:
