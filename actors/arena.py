@@ -1,11 +1,11 @@
 """This process's share of the large data that a system has in memory: what it wrote, what it reads.
 
 Rule: a large buffer is copied once, into a segment of the sender's own, and read where it lies. Segments are used again
-(fresh pages cost more than the copy): each process keeps those that it made, and writes into one again when nobody has a
-lease on it any more. Leases are words in the system's ledger: a message has one on each part from before it is sent until
-it is handled (its word names the receiver, and is no other message's: a lease that is given up twice harms none), a
-process one for each part that it looks at (its endpoint). None of this takes a message to the guardian but the first contact with a segment; the guardian sweeps the
-leases of whoever dies.
+(fresh pages cost more than the copy): each process keeps those that it made, and writes into one again when nobody has
+a lease on it any more. Leases are words in the system's ledger: a message has one on each part from before it is sent
+until it is handled (its word names the receiver, and is no other message's: a lease that is given up twice harms none),
+a process one for each part that it looks at (its endpoint). None of this takes a message to the guardian but the first
+contact with a segment; the guardian sweeps the leases of whoever dies.
 
 A body as it lies in a ring: how many parts, whether the last is the body itself, the message's word; id, offset, length
 and slot of each part; then the body, unless it is a part.
@@ -15,7 +15,6 @@ Rejected: buffers that the guardian keeps for each message (two exchanges and fr
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import struct
@@ -23,7 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import CodecError, OutOfMemory
+from .errors import ActorsError, CodecError, OutOfMemory
 from .parcels import LARGE, Lent, Parcel, Part
 from .transports._ring import Ledger, Segment, Span, memory
 
@@ -107,7 +106,9 @@ class Arena:
         own = self._segment(length)
         try:
             if not own.segment.write(part):
-                raise OutOfMemory(f"system {self.client.system!r}: no memory for {length:,} bytes (machine or cgroup limit)")
+                raise OutOfMemory(
+                    f"system {self.client.system!r}: no memory for {length:,} bytes (machine or cgroup limit)"
+                )
             return own.id, 0, length, self.ledger.take(own.index, word)  # idle, so there is a slot
         finally:
             own.busy = False
@@ -143,9 +144,9 @@ class Arena:
                         own.busy = True
                         return own
             self.trim(IDLE)
-            own, why = self._make(size)
-            if own is not None:
-                return own
+            made, why = self._make(size)
+            if made is not None:
+                return made
             self.trim(0)
             if not self.client.endpoint.may_block():
                 break
@@ -213,8 +214,11 @@ class Arena:
 
     def release(self, body: bytes) -> None:
         """The message is over: give up its leases."""
-        with contextlib.suppress(Exception if self.client.gone is not None else ()):
+        try:
             release(self.ledger, body)
+        except ActorsError:
+            if self.client.gone is None:
+                raise
 
     def forget(self, id: int) -> None:
         """The guardian says that a segment is no more."""

@@ -69,7 +69,7 @@ def reduce(value: Any) -> tuple[Any, ...] | None:
 def _reduce_array(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
     try:
         if array.nbytes >= parcels.LARGE:
-            return _array_in, (_tail(array), PickleBuffer(_flat(array)))
+            return _array_in, (_tail(array), PickleBuffer(_flat(array).data))
         return _array_in, (_array_out(array),)
     except ByPickle:
         return _rebuild, (array.__reduce__()[2],)

@@ -241,7 +241,9 @@ class Client:
         end, pause = None if timeout < 0 else time.monotonic() + timeout, SHORTEST
         while not self.arena.has_room(to_actor(uid)):
             if not self.endpoint.may_block() or self._own(uid) or (end is not None and time.monotonic() >= end):
-                raise MailboxFull(f"{self.address(name)}: {WINDOW:,} bytes of large data are on their way to it; use tell_async")
+                raise MailboxFull(
+                    f"{self.address(name)}: {WINDOW:,} bytes of large data are on their way to it; use tell_async"
+                )
             self._still_there(uid, name)
             time.sleep(pause)
             pause = min(pause * 2, LONGEST)

@@ -246,9 +246,13 @@ unpack: Callable[[bytes], Any] = functools.partial(unpackb, ext_hook=_restore, s
 """The value of a body without flags. Raises whatever msgpack and the extensions do."""
 
 
-_BESIDE: Final = {bytes: 30, bytearray: 31}
+def _from_beside(kind: Callable[[Any], Any]) -> Callable[[bytes], Any]:
+    return lambda data: kind(parcels.arrived(int.from_bytes(data, "little")))
+
+
+_BESIDE: Final[dict[Any, int]] = {bytes: 30, bytearray: 31}
 for _kind, _code in _BESIDE.items():
-    BY_CODE[_code] = Restore(lambda data, kind=_kind: kind(parcels.arrived(int.from_bytes(data, "little"))), True)
+    BY_CODE[_code] = Restore(_from_beside(_kind), True)
 
 
 def _is_plain(value: object, depth: int) -> bool:

@@ -41,7 +41,9 @@ class Kind(IntEnum):
 
 PICKLED = 1  # flag: the body is pickle, else msgpack
 KEYWORDS = 2  # flag: a call's second item is the keyword dict
-HANDLE = 4  # flag: parts of the body lie beside it (arena.py); from the guardian: it is the number of a blob that it keeps
+HANDLE = (
+    4  # flag: parts of the body lie beside it (arena.py); from the guardian: it is the number of a blob that it keeps
+)
 BEGUN = 1  # flag of a DIED: the call had been started
 
 ROOT = 0  # uid of the system's root supervisor

@@ -75,7 +75,7 @@ def place(buffer: Any, holder: Any = None) -> int:
 
 def holder(view: memoryview) -> Any:
     """The object whose memory it is."""
-    found = view.obj
+    found: Any = view.obj
     while type(found).__module__ == "numpy" and getattr(found, "base", None) is not None:
         found = found.base
     return found.obj if type(found) is memoryview else found

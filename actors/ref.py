@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from . import codec
 from .address import format_address
-from .client import HANDLE, SHORT, TELL, Client, clients, made
+from .client import SHORT, TELL, Client, clients, made
 from .errors import ActorsError, AskTimeout, CodecError
 from .exits import ExitReason
+from .message import HANDLE
 
 if TYPE_CHECKING:
     from typing import Self

@@ -168,7 +168,9 @@ class Reply(ReplyBase, Generic[R_co]):
             else:
                 future.set_exception(error)
 
-        def ended(_: object) -> None:  # a future's lock, a Condition, stays locked if a signal handler raises at the wrong moment
+        def ended(
+            _: object,
+        ) -> None:  # a future's lock, a Condition, stays locked if a signal handler raises at the wrong moment
             if not self.client.endpoint.elsewhere(settle):
                 settle()
 
