@@ -136,6 +136,7 @@ class Arena:
     def _segment(self, length: int) -> _Own:
         """One to write into, marked busy. OutOfMemory."""
         size = _class(length)
+        why = ""
         for _ in range(TRIES):
             ledger = self.ledger
             with self._lock:

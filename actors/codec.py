@@ -211,7 +211,7 @@ def _boxed(value: Any) -> Any:
         return value if is_plain(value) else [_boxed(part) for part in value]
     if kind is dict:
         return value if is_plain(value) else {_boxed(key): _boxed(part) for key, part in value.items()}
-    if kind is bytearray or kind is memoryview or (kind is bytes and len(value) >= parcels.LARGE):
+    if kind is bytearray or kind is memoryview or (kind is bytes and parcels.goes_beside(len(value))):
         return _Box(value)
     if kind is ExtType or kind is Timestamp:
         raise ByPickle
@@ -221,7 +221,7 @@ def _boxed(value: Any) -> Any:
 def _extend(value: Any) -> ExtType:
     if type(value) is _Box:
         value = value.value
-        if len(value) >= parcels.LARGE and type(value) is not memoryview:
+        if type(value) is not memoryview and parcels.goes_beside(len(value)):
             number = parcels.place(value)
             if number >= 0:
                 return tuple.__new__(ExtType, (_BESIDE[type(value)], number.to_bytes(2, "little")))

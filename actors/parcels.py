@@ -20,7 +20,20 @@ from .transports._ring import LARGE, Span, address
 
 MOST: Final = 64  # parts of a message; what is beyond stays in its body
 
-__all__ = ["LARGE", "Lent", "Parcel", "arrived", "collected", "drop", "holder", "outer", "place", "unpacking", "whole"]
+__all__ = [
+    "LARGE",
+    "Lent",
+    "Parcel",
+    "arrived",
+    "collected",
+    "drop",
+    "goes_beside",
+    "holder",
+    "outer",
+    "place",
+    "unpacking",
+    "whole",
+]
 
 
 class Lent(NamedTuple):
@@ -54,6 +67,11 @@ class Parcel(bytes):
 _whole: set[int] = set()  # threads that encode what must hold all of itself
 _outgoing: dict[int, list[Part]] = {}  # thread -> parts of the message that it is encoding
 _incoming: dict[int, list[Part]] = {}  # thread -> those of the message that it is decoding
+
+
+def goes_beside(length: int) -> bool:
+    """Shall a buffer of so many bytes be placed?"""
+    return length >= LARGE and get_ident() not in _whole
 
 
 def place(buffer: Any, holder: Any = None) -> int:

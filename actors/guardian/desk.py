@@ -222,7 +222,11 @@ class Desk:
             for uid in guardian.tree.children(m.get("uid", ROOT))
             if uid in guardian.registry.by_uid
         ]
-        guardian.peers.answer(peer.id, m["corr"], {"system": guardian.system, "pid": os.getpid(), "children": top})
+        guardian.peers.answer(
+            peer.id,
+            m["corr"],
+            {"system": guardian.system, "pid": os.getpid(), "memory": guardian.segments.info(), "children": top},
+        )
 
     def op_who(self, peer: Peer, m: Message, fds: list[int]) -> None:
         registry, uid = self.guardian.registry, self.guardian.peers.actors.get(m["endpoint"], 0)

@@ -92,6 +92,12 @@ class Segments:
                 segment.owner = 0
                 self._look_at(segment)
 
+    def info(self) -> dict[str, int]:
+        """Bytes of segments, of those that somebody has a lease on, and of the budget."""
+        ledger, segments = self._ledger, self.by_id.values()
+        in_use = sum(each.size for each in segments if ledger is not None and ledger.held(each.index))
+        return {"used": self.used, "in_use": in_use, "budget": self.budget}
+
     def release(self, body: bytes) -> None:
         """A message with parts will not be handled."""
         if self._ledger is not None:
