@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .reply import Reply as Reply
     from .reports import DeadLetter as DeadLetter
     from .reports import Event as Event
+    from .shared import Shared as Shared
     from .supervision import Backoff as Backoff
     from .supervision import Child as Child
     from .supervision import Supervisor as Supervisor
@@ -88,6 +89,7 @@ _HOMES = {
     "ref": ("ActorRef",),
     "reply": ("Reply",),
     "reports": ("DeadLetter", "Event"),
+    "shared": ("Shared",),
     "supervision": ("Backoff", "Child", "Supervisor"),
     "system": ("ActorSystem",),
 }
@@ -115,6 +117,7 @@ __all__ = [
     "OutOfMemory",
     "RemoteError",
     "Reply",
+    "Shared",
     "SpawnError",
     "SpecError",
     "Supervisor",

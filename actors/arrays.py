@@ -29,6 +29,7 @@ SCALAR: Final = 24
 MEMORYVIEW: Final = 8
 
 _BESIDE: Final = 2  # in the byte of the order: the bytes are not here, but a number is, of a part of the message
+_AWAY: Final = 128  # the same in a memoryview's byte of the dimensions
 _TAIL: Final = struct.Struct("<BBH")  # order, number of dimensions, length of the dtype's text
 _DTYPES: Final = 256  # cached; a program with more different dtypes pays 10 us for each array
 writable = False  # set while the state of an actor is read, which is nobody else's
@@ -57,6 +58,8 @@ def reduce(value: Any) -> tuple[Any, ...] | None:
     """
     if type(value) is memoryview:
         try:
+            if value.nbytes >= parcels.LARGE and value.c_contiguous:
+                return _view_in, (_view_tail(value), PickleBuffer(value))
             return _view_in, (_view_out(value),)
         except ByPickle:
             raise TypeError(f"cannot send a memoryview of format {value.format!r} and shape {value.shape}") from None
@@ -170,17 +173,30 @@ def _dtype(text: bytes) -> np.dtype[Any]:
 
 
 def _view_out(view: memoryview) -> bytes:
+    if view.nbytes >= parcels.LARGE and view.c_contiguous:
+        tail = _view_tail(view, _AWAY)
+        number = parcels.place(view, parcels.holder(view))
+        if number >= 0:
+            return number.to_bytes(2, "little") + tail
+    tail = _view_tail(view)
+    return view.tobytes() + tail
+
+
+def _view_tail(view: memoryview, place: int = 0) -> bytes:
     shape = view.shape or ()
-    if view.format not in _FORMATS or not shape or (len(shape) > 1 and 0 in shape):
+    if view.format not in _FORMATS or not shape or (len(shape) > 1 and 0 in shape) or len(shape) >= _AWAY:
         raise ByPickle  # where it is refused: see reduce
-    return view.tobytes() + struct.pack(f"<{len(shape)}qBc", *shape, len(shape), view.format.encode())
+    return struct.pack(f"<{len(shape)}qBc", *shape, len(shape) | place, view.format.encode())
 
 
-def _view_in(data: bytes) -> memoryview:
+def _view_in(data: bytes, memory: Any = None) -> memoryview:
     dimensions, format = struct.unpack_from("<Bc", data, len(data) - 2)
+    if dimensions & _AWAY:
+        memory = parcels.arrived(int.from_bytes(data[:2], "little"))
+        dimensions &= ~_AWAY
     at = len(data) - 2 - 8 * dimensions
     shape = struct.unpack_from(f"<{dimensions}q", data, at)
-    raw: Any = memoryview(data)[:at]  # Any: the format is known at run time only
+    raw: Any = memoryview(data)[:at] if memory is None else memoryview(memory).toreadonly()  # format: known at run time
     form = (format.decode(),) if dimensions == 1 else (format.decode(), shape)  # cast wants a shape without zeros
     view: memoryview = raw.cast(*form)
     return view

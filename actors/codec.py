@@ -21,6 +21,7 @@ another machine must refuse.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from pickle import PickleBuffer
 from typing import Any, Final, TypeVar, cast
@@ -41,6 +42,9 @@ except ImportError:  # not built: the same in Python, and slower
 
 
 T = TypeVar("T")
+
+HOMES: Final = {41: ".shared"}
+"""Modules whose types a process may receive before it has imported them, by extension code."""
 
 PICKLED: Final = 1
 """Flag: the body is a pickle; without it, msgpack."""
@@ -238,7 +242,11 @@ def _extend(value: Any) -> ExtType:
 
 
 def _restore(code: int, data: bytes) -> Any:
-    restore, leaf = BY_CODE[code]
+    try:
+        restore, leaf = BY_CODE[code]
+    except KeyError:
+        importlib.import_module(HOMES[code], __package__)  # which registers it
+        restore, leaf = BY_CODE[code]
     return restore(data if leaf else unpack(data))
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .actor import Actor
+    from .shared import Shared
     from .supervised import Supervised
 
 A = TypeVar("A", bound="Actor")
@@ -341,6 +342,18 @@ class ActorSystem:
         restarts, mailbox, …}]}.
         """
         return drive(one(self._client.request("tree")))
+
+    # --- sharing
+
+    def share(self, value: T) -> Shared[T]:
+        """Put an array, a buffer, or anything with large buffers into shared memory, once: whoever receives it (or a view
+        of its `value`) reads it there, read-only, without a copy. Freed when the last one lets go, whoever dies.
+
+        Raises `CodecError` when it can't be sent, `OutOfMemory` when the system's budget or the machine is full.
+        """
+        from .shared import share
+
+        return share(self._client.arena, value)
 
     # --- hearing
 
