@@ -5,7 +5,7 @@ Rule: a large buffer is copied once, into a segment of the sender's own, and rea
 a lease on it any more. Leases are words in the system's ledger: a message has one on each part from before it is sent
 until it is handled (its word names the receiver, and is no other message's: a lease that is given up twice harms none),
 a process one for each part that it looks at (its endpoint). None of this takes a message to the guardian but the first
-contact with a segment; the guardian sweeps the leases of whoever dies.
+contact with a segment; the guardian drops the leases of whoever dies.
 
 A body as it lies in a ring: how many parts, whether the last is the body itself, the message's word; id, offset, length
 and slot of each part; then the body, unless it is a part.

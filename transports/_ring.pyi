@@ -194,8 +194,8 @@ class Ledger:
         """Give it back. False: it was not `word`'s."""
     def held(self, index: int, word: int = 0, mask: int = -1, /) -> int:
         """How many leases there are, or (word) how many whose words are `word` where `mask` has ones."""
-    def sweep(self, index: int, word: int, mask: int = -1, /) -> int:
-        """Drop all such leases: how many there were."""
+    def words(self, index: int, /) -> list[tuple[int, int]]:
+        """(slot, word) of all leases."""
 
 @final
 class Segment:

@@ -123,27 +123,29 @@ static PyObject *ledger_held(PyObject *self, PyObject *args)
     return page ? PyLong_FromLong(held(page, word, mask)) : NULL;
 }
 
-static PyObject *ledger_sweep(PyObject *self, PyObject *args)
+/* [(slot, word), ...] */
+static PyObject *ledger_words(PyObject *self, PyObject *args)
 {
-    unsigned long long index, word, mask = UINT64_MAX;
-    int dropped = 0;
-    if (!PyArg_ParseTuple(args, "KK|K:sweep", &index, &word, &mask))
+    unsigned long long index;
+    if (!PyArg_ParseTuple(args, "K:words", &index))
         return NULL;
     _Atomic uint64_t *page = page_of((Ledger *)self, index);
-    if (!page)
-        return NULL;
-    for (int i = 0; i < WORDS; i++) {
-        uint64_t found = load(page[i]);
-        dropped += (found & mask) == word && drop(page, i, found);
+    PyObject *found = page ? PyList_New(0) : NULL;
+    for (int i = 0; found && i < WORDS; i++) {
+        unsigned long long word = load(page[i]);
+        PyObject *pair = word ? Py_BuildValue("(iK)", i, word) : NULL;
+        if (word && (!pair || PyList_Append(found, pair)))
+            Py_CLEAR(found);
+        Py_XDECREF(pair);
     }
-    return PyLong_FromLong(dropped);
+    return found;
 }
 
 static PyMethodDef ledger_methods[] = {
+    {"words", ledger_words, METH_VARARGS, NULL},
     {"take", ledger_take, METH_VARARGS, NULL},
     {"drop", ledger_drop, METH_VARARGS, NULL},
     {"held", ledger_held, METH_VARARGS, NULL},
-    {"sweep", ledger_sweep, METH_VARARGS, NULL},
     {0},
 };
 

@@ -76,7 +76,7 @@ class Mailroom:
                 self.peers.tell(
                     self.peers.by_id[endpoint], Kind.ENDED, {"uid": record.uid, "name": record.name, "reason": reason}
                 )
-        self.segments.actor_gone(record.uid)
+        self.segments.somebody_gone()
         record.mail = None
         os.close(record.mail_fd)
         os.close(record.door)

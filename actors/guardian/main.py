@@ -69,7 +69,7 @@ class Guardian:
         )
         self.owner = self.peers.add(sock)
         self.watch = Watch(self.peers, self.system, self.owner.id, self.timers.after)
-        self.segments = Segments(self.peers, self.timers, config.get("memory"))
+        self.segments = Segments(self.peers, self.registry, self.timers, config.get("memory"))
         self.mailroom = Mailroom(self.peers, self.watch, self.segments)
         self.peers.on_removed.append(self.mailroom.reader_gone)
         self.peers.on_removed.append(self.segments.process_gone)

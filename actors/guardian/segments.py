@@ -1,9 +1,12 @@
 """Segments of large data as the guardian sees them: who made them, who has mapped them, how much there is.
 
 Rule: a descriptor of each is kept here, so that a part outlives whoever wrote it as long as somebody has a lease on it;
-the words in the ledger say whether anybody has. When a process or an actor is gone its leases are swept. The segments of
-a process that is gone are kept until their last lease is given up, which nobody tells: they are looked at every now and
-then.
+the words in the ledger say whether anybody has. After a process or an actor is gone, words that name nobody who lives are
+dropped. The segments of a process that is gone are kept until their last lease is given up, which nobody tells: they are
+looked at every now and then.
+
+Known and left: a sender that dies between taking a message's lease and sending it leaves that lease until the receiver
+ends.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..arena import RECEIVER, release, to_actor, to_asker
+from ..arena import MESSAGE, RECEIVER, release, to_actor, to_asker
 from ..message import Kind
 from ..transports._ring import Ledger, memory
 from .peers import Peer, Peers
+from .registry import Registry
 from .timers import Timers
 
 MOST = 4096  # segments of a system
@@ -38,8 +42,8 @@ class _Segment:
 class Segments:
     """All of them, within a budget of bytes."""
 
-    def __init__(self, peers: Peers, timers: Timers, budget: int | None) -> None:
-        self.peers, self.timers = peers, timers
+    def __init__(self, peers: Peers, registry: Registry, timers: Timers, budget: int | None) -> None:
+        self.peers, self.registry, self.timers = peers, registry, timers
         self.budget = budget or _half_of_memory()
         self.used = 0
         self.by_id: dict[int, _Segment] = {}
@@ -49,6 +53,7 @@ class Segments:
         self._indexes = itertools.count()
         self._generations = itertools.count(int.from_bytes(os.urandom(3), "little"))
         self._looking = False
+        self._looks = 0  # audits that are due
 
     def ledger(self) -> int:
         """Descriptor of the ledger, made when it is first needed."""
@@ -104,22 +109,29 @@ class Segments:
             release(self._ledger, body)
 
     def process_gone(self, endpoint: int) -> None:
-        self._sweep((endpoint, -1), (to_asker(endpoint), RECEIVER))
         for segment in list(self.by_id.values()):
             if segment.owner == endpoint:
                 segment.owner = 0
-                self._look_at(segment)
             segment.users.discard(endpoint)
+        self.somebody_gone()
 
-    def actor_gone(self, uid: int) -> None:
-        """For good: a sender that died just before it sent may have left leases of a message that nobody has."""
-        self._sweep((to_actor(uid), RECEIVER))
-
-    def _sweep(self, *words: tuple[int, int]) -> None:
+    def somebody_gone(self) -> None:
+        """A process or (for good) an actor: the leases in its name are nobody's. Looked for twice, since others may be
+        answering it at this moment."""
         if self._ledger is not None:
-            for segment in self.by_id.values():
-                for word, mask in words:
-                    self._ledger.sweep(segment.index, word, mask)
+            self._looks = 2
+            self._look_later()
+
+    def _audit(self) -> None:
+        """Drop the leases of those that are gone."""
+        assert self._ledger is not None
+        actors = {to_actor(uid) for uid in self.registry.by_uid}
+        processes = {*self.peers.by_id, *map(to_asker, self.peers.by_id)}
+        for segment in self.by_id.values():
+            for slot, word in self._ledger.words(segment.index):
+                receiver = word & RECEIVER
+                if (receiver or word) not in (actors if word & MESSAGE else processes):
+                    self._ledger.drop(segment.index, slot, word)
 
     def _look_at(self, segment: _Segment) -> None:
         """Remove it if nobody has a lease; else later."""
@@ -142,6 +154,11 @@ class Segments:
 
     def _look(self) -> None:
         self._looking = False
+        if self._looks:
+            self._looks -= 1
+            self._audit()
+            if self._looks:
+                self._look_later()
         for segment in [each for each in self.by_id.values() if each.owner == 0]:
             self._look_at(segment)
 
