@@ -34,6 +34,9 @@ if TYPE_CHECKING:
         MailboxFull as MailboxFull,
     )
     from .errors import (
+        OutOfMemory as OutOfMemory,
+    )
+    from .errors import (
         RemoteError as RemoteError,
     )
     from .errors import (
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from .reply import Reply as Reply
     from .reports import DeadLetter as DeadLetter
     from .reports import Event as Event
+    from .shared import Shared as Shared
     from .supervision import Backoff as Backoff
     from .supervision import Child as Child
     from .supervision import Supervisor as Supervisor
@@ -72,6 +76,7 @@ _HOMES = {
         "CodecError",
         "MailboxCorrupt",
         "MailboxFull",
+        "OutOfMemory",
         "RemoteError",
         "SpawnError",
         "SpecError",
@@ -84,6 +89,7 @@ _HOMES = {
     "ref": ("ActorRef",),
     "reply": ("Reply",),
     "reports": ("DeadLetter", "Event"),
+    "shared": ("Shared",),
     "supervision": ("Backoff", "Child", "Supervisor"),
     "system": ("ActorSystem",),
 }
@@ -108,8 +114,10 @@ __all__ = [
     "MailboxFull",
     "MailboxOptions",
     "Monitor",
+    "OutOfMemory",
     "RemoteError",
     "Reply",
+    "Shared",
     "SpawnError",
     "SpecError",
     "Supervisor",

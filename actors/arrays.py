@@ -15,9 +15,10 @@ import ast
 import functools
 import struct
 import sys
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Final
 
-from . import extensions
+from . import extensions, parcels
 from .extensions import ByPickle, Extension, Restore
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ NDARRAY: Final = 23
 SCALAR: Final = 24
 MEMORYVIEW: Final = 8
 
+_BESIDE: Final = 2  # in the byte of the order: the bytes are not here, but a number is, of a part of the message
+_AWAY: Final = 128  # the same in a memoryview's byte of the dimensions
 _TAIL: Final = struct.Struct("<BBH")  # order, number of dimensions, length of the dtype's text
 _DTYPES: Final = 256  # cached; a program with more different dtypes pays 10 us for each array
 writable = False  # set while the state of an actor is read, which is nobody else's
@@ -55,6 +58,8 @@ def reduce(value: Any) -> tuple[Any, ...] | None:
     """
     if type(value) is memoryview:
         try:
+            if value.nbytes >= parcels.LARGE and value.c_contiguous:
+                return _view_in, (_view_tail(value), PickleBuffer(value))
             return _view_in, (_view_out(value),)
         except ByPickle:
             raise TypeError(f"cannot send a memoryview of format {value.format!r} and shape {value.shape}") from None
@@ -66,6 +71,8 @@ def reduce(value: Any) -> tuple[Any, ...] | None:
 
 def _reduce_array(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
     try:
+        if array.nbytes >= parcels.LARGE:
+            return _array_in, (_tail(array), PickleBuffer(_flat(array).data))
         return _array_in, (_array_out(array),)
     except ByPickle:
         return _rebuild, (array.__reduce__()[2],)
@@ -81,23 +88,43 @@ def _rebuild(state: Any) -> np.ndarray[Any, Any]:
 
 
 def _array_out(array: np.ndarray[Any, Any]) -> bytes:
+    if array.nbytes >= parcels.LARGE:
+        tail, flat = _tail(array, _BESIDE), _flat(array)
+        number = parcels.place(flat, parcels.holder(flat.data))
+        if number >= 0:
+            return number.to_bytes(2, "little") + tail
+    tail = _tail(array)
+    return b"".join((_flat(array).data, tail)) if array.nbytes else tail
+
+
+def _flat(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Its bytes: no copy if it is contiguous, in either order."""
+    return array.ravel("A").view("u1")
+
+
+def _tail(array: np.ndarray[Any, Any], place: int = 0) -> bytes:
+    """What it is: dtype, shape, order; and whether its bytes lie beside the message."""
     text = _text(array.dtype.num, array.dtype)
     shape = struct.pack(f"<{array.ndim}q", *array.shape)
-    tail = _TAIL.pack(array.flags.fnc, array.ndim, len(text))
-    if not array.nbytes:
-        return b"".join((text, shape, tail))
-    flat = array.ravel("A").view("u1")  # no copy if it is contiguous, in either order
-    return b"".join((flat.data, text, shape, tail))
+    return b"".join((text, shape, _TAIL.pack(array.flags.fnc | place, array.ndim, len(text))))
 
 
-def _array_in(data: bytes) -> np.ndarray[Any, Any]:
+def _array_in(data: bytes, memory: Any = None) -> np.ndarray[Any, Any]:
+    """The array that the end of `data` describes; its bytes are the beginning of it, or lie elsewhere."""
     import numpy
 
-    fortran, dimensions, length = _TAIL.unpack_from(data, len(data) - _TAIL.size)
+    order, dimensions, length = _TAIL.unpack_from(data, len(data) - _TAIL.size)
     at = len(data) - _TAIL.size - 8 * dimensions
     shape = struct.unpack_from(f"<{dimensions}q", data, at)
     dtype = _dtype(data[at - length : at])
-    return numpy.ndarray(shape, dtype, bytearray(data) if writable else data, order="F" if fortran else "C")
+    if order & _BESIDE:
+        memory = parcels.arrived(int.from_bytes(data[:2], "little"))
+    source = data if memory is None else memory
+    array: np.ndarray[Any, Any] = numpy.ndarray(
+        shape, dtype, bytearray(source) if writable else source, order="F" if order & 1 else "C"
+    )
+    array.flags.writeable = writable  # the buffer of a pickle comes back as it was
+    return array
 
 
 def _scalar_out(scalar: np.generic) -> bytes:
@@ -146,17 +173,30 @@ def _dtype(text: bytes) -> np.dtype[Any]:
 
 
 def _view_out(view: memoryview) -> bytes:
+    if view.nbytes >= parcels.LARGE and view.c_contiguous:
+        tail = _view_tail(view, _AWAY)
+        number = parcels.place(view, parcels.holder(view))
+        if number >= 0:
+            return number.to_bytes(2, "little") + tail
+    tail = _view_tail(view)
+    return view.tobytes() + tail
+
+
+def _view_tail(view: memoryview, place: int = 0) -> bytes:
     shape = view.shape or ()
-    if view.format not in _FORMATS or not shape or (len(shape) > 1 and 0 in shape):
+    if view.format not in _FORMATS or not shape or (len(shape) > 1 and 0 in shape) or len(shape) >= _AWAY:
         raise ByPickle  # where it is refused: see reduce
-    return view.tobytes() + struct.pack(f"<{len(shape)}qBc", *shape, len(shape), view.format.encode())
+    return struct.pack(f"<{len(shape)}qBc", *shape, len(shape) | place, view.format.encode())
 
 
-def _view_in(data: bytes) -> memoryview:
+def _view_in(data: bytes, memory: Any = None) -> memoryview:
     dimensions, format = struct.unpack_from("<Bc", data, len(data) - 2)
+    if dimensions & _AWAY:
+        memory = parcels.arrived(int.from_bytes(data[:2], "little"))
+        dimensions &= ~_AWAY
     at = len(data) - 2 - 8 * dimensions
     shape = struct.unpack_from(f"<{dimensions}q", data, at)
-    raw: Any = memoryview(data)[:at]  # Any: the format is known at run time only
+    raw: Any = memoryview(data)[:at] if memory is None else memoryview(memory).toreadonly()  # format: known at run time
     form = (format.decode(),) if dimensions == 1 else (format.decode(), shape)  # cast wants a shape without zeros
     view: memoryview = raw.cast(*form)
     return view

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import definitions, wire
+from .arena import WINDOW, Arena, to_actor, to_asker
 from .endpoint import Endpoint
 from .errors import ActorDied, ActorsError, CodecError, MailboxFull, SystemDied
 from .exits import ExitReason
@@ -44,6 +45,8 @@ ASK, TELL = int(Kind.ASK), int(Kind.TELL)
 DIED = int(Kind.DIED)
 SHORT = 2048  # bytes of a body that goes through every mailbox, even the smallest
 KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each; fewer if descriptors are short
+SHORTEST, LONGEST = 0.0005, 0.02  # seconds between looks whether there is room
+LARGEST_ANSWER = 32 << 10  # bytes of an answer with parts that are copied through a reply lane
 _BLOB = struct.Struct("<Q")
 
 made = definitions.made
@@ -70,15 +73,18 @@ class Client:
         self.handlers: dict[int, Callable[[bytes, int, int], None]] = {
             int(Kind.ENDED): self._ended,
             int(Kind.GONE): self._gone,
+            int(Kind.TRIM): lambda _body, _sender, _corr: self.arena.trim(),
+            int(Kind.UNMAP): lambda body, _sender, _corr: self.arena.forget(wire.loads(body)),
         }
         self.lock = threading.Lock()
         self.closing = threading.Lock()
         self.fetching = threading.RLock()  # of large answers
         self.sequence = itertools.count(1)
         self.monitors: dict[int, Monitor] = {}
-        self.deposits: weakref.WeakKeyDictionary[Reply[Any], bytes] = (
+        self.arena = Arena(self)
+        self.large: weakref.WeakKeyDictionary[Reply[Any], bytes] = (
             weakref.WeakKeyDictionary()
-        )  # large calls, until they are handled
+        )  # calls with parts, until they are handled
         self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
         self.gone: str | None = None  # why this connection is no longer one
         self.forked = False  # cut off by a fork, and may join again
@@ -185,9 +191,9 @@ class Client:
         corr = reply.corr
         try:
             port = self.ports.get(uid) or self.map(uid, name)
-            if len(body) > SHORT and _goes_by_handle(body, port):
-                body, flags = self.deposit(body), flags | HANDLE
-                self.deposits[reply] = body
+            if flags & HANDLE or (len(body) > SHORT and _goes_beside(body, port)):
+                body, flags = self.arena.pack(body, to_actor(uid), _goes_beside(body, port)), flags | HANDLE
+                self.large[reply] = body
             position = FULL if waits else port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
             if position < 0:
                 record = body, ASK, flags, self.me, corr, deadline
@@ -213,43 +219,73 @@ class Client:
         port = self.ports.get(uid) or self.map(uid, name)
         if uid in self.outbox.queues and not self.endpoint.may_block():
             raise MailboxFull(f"{self.address(name)}: earlier asks wait for room in its mailbox; use tell_async")
-        if len(body) > SHORT and _goes_by_handle(body, port):
+        if flags & HANDLE or (len(body) > SHORT and _goes_beside(body, port)):
             self._tell_large(port, uid, name, body, flags, timeout)
         elif port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
             self.push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
 
     def _tell_large(self, port: Ring, uid: int, name: str, body: bytes, flags: int, timeout: float) -> None:
-        number = self.deposit(body)
+        self._await_window(uid, name, timeout)
+        packed = self.arena.pack(body, to_actor(uid), _goes_beside(body, port))
         try:
-            if port.push(number, TELL, flags | HANDLE, self.me, 0, 0, 0.0) < 0:
-                self.push_slowly(
-                    port, uid, name, (number, TELL, flags | HANDLE, self.me, 0, 0), None if timeout < 0 else timeout
-                )
+            if port.push(packed, TELL, flags | HANDLE, self.me, 0, 0, 0.0) < 0:
+                record = packed, TELL, flags | HANDLE, self.me, 0, 0
+                if self.push_slowly(port, uid, name, record, None if timeout < 0 else timeout) == NEVER:
+                    self.arena.release(packed)
         except BaseException:
-            self.drop_blob(number)
+            self.arena.release(packed)
             raise
+
+    def _await_window(self, uid: int, name: str, timeout: float) -> None:
+        """Large data does not fill a mailbox, so a sender waits here until enough of it was handled."""
+        end, pause = None if timeout < 0 else time.monotonic() + timeout, SHORTEST
+        while not self.arena.has_room(to_actor(uid)):
+            if not self.endpoint.may_block() or self._own(uid) or (end is not None and time.monotonic() >= end):
+                raise MailboxFull(
+                    f"{self.address(name)}: {WINDOW:,} bytes of large data are on their way to it; use tell_async"
+                )
+            self._still_there(uid, name)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST)
+
+    def _still_there(self, uid: int, name: str) -> None:
+        """ActorDied, SystemDied: there is nobody to wait for."""
+        if self.gone is not None:
+            raise self.system_died()
+        port = self.ports.get(uid)
+        if port is None or port.closed:
+            self.ports.pop(uid, None)
+            self.map(uid, name)
 
     async def tell_async(self, uid: int, name: str, body: bytes, flags: int) -> None:
         """Push a message as soon as there is room, without blocking the event loop."""
         if made and len(self.defined) < len(made):
             self.define()
         port = self.ports.get(uid) or self.map(uid, name)
-        number = self.deposit(body) if _goes_by_handle(body, port) else None
-        message, flags = (body, flags) if number is None else (number, flags | HANDLE)
-        pause = 0.0005
+        pause, large = SHORTEST, flags & HANDLE or _goes_beside(body, port)
+        while large and not self.arena.has_room(to_actor(uid)):
+            self._still_there(uid, name)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST)
+        message, flags = body, flags | HANDLE if large else flags
+        if large:
+            message = self.arena.pack(body, to_actor(uid), _goes_beside(body, port))
+        pause = SHORTEST
         try:
             while (
                 position := FULL if uid in self.outbox.queues else port.push(message, TELL, flags, self.me, 0, 0, 0.0)
             ) < 0:
                 if position not in (FULL, STUCK) or self.options.get(uid, {}).get("overflow") in ("raise", "drop"):
-                    self.push_slowly(port, uid, name, (message, TELL, flags, self.me, 0, 0), 0.0)
+                    record = message, TELL, flags, self.me, 0, 0
+                    if self.push_slowly(port, uid, name, record, 0.0) == NEVER and large:
+                        self.arena.release(message)
                     return
                 # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 0.02)
+                pause = min(pause * 2, LONGEST)
         except BaseException:
-            if number is not None:
-                self.drop_blob(number)
+            if large:
+                self.arena.release(message)
             raise
 
     def push_slowly(
@@ -304,8 +340,8 @@ class Client:
     def take_back(self, reply: Reply[Any]) -> None:
         """An ask that was not sent."""
         self.endpoint.table.pop(reply.corr, None)
-        if (number := self.deposits.pop(reply, None)) is not None and self.gone is None:
-            self.drop_blob(number)
+        if (body := self.large.pop(reply, None)) is not None:
+            self.arena.release(body)
 
     def _new_reply(self, uid: int, label: str | tuple[str, str], deadline: int) -> Reply[Any]:
         """A pending reply, in the table."""
@@ -340,30 +376,21 @@ class Client:
                 return
             lane = _take_ring(fds)
             self._remember(self.lanes, sender, lane)
-        if lane.answer(body, kind, flags, self.me, corr) == FULL:
-            lane.answer(self.deposit(body, sender), kind, flags | HANDLE, self.me, corr)
+        if flags & HANDLE:
+            body = self.arena.pack(body, to_asker(sender), len(body) > LARGEST_ANSWER)
+        position = lane.answer(body, kind, flags, self.me, corr)
+        if position == FULL and not flags & HANDLE:
+            body, flags = self.arena.pack(body, to_asker(sender), True), flags | HANDLE
+            position = lane.answer(body, kind, flags, self.me, corr)
+        if position < 0 and flags & HANDLE:
+            self.arena.release(body)
 
     # --- large bodies
 
-    def deposit(self, body: bytes, reader: int = 0) -> bytes:
-        """Hand a large body to the guardian, which keeps it until it was read (or until `reader`, an endpoint, is
-        gone): its number.
-        """
-        fd = wire.store(body)
-        try:
-            answer, _ = self.exchange("deposit", (fd,), reader=reader)
-        finally:
-            os.close(fd)
-        return _BLOB.pack(answer["blob"])
-
-    def drop_blob(self, body: bytes) -> None:
-        """The body behind a number will not be read."""
-        self.send("drop", blob=_BLOB.unpack(body)[0])
-
-    def fetch_blob(self, body: bytes, keep: bool = False) -> bytes:
-        """The body behind a number. `keep`: the guardian keeps it (it is still in a mailbox)."""
+    def fetch_blob(self, body: bytes) -> bytes:
+        """A body of the guardian's that was too large for the control lane."""
         (number,) = _BLOB.unpack(body)
-        _, fds = self.exchange("fetch", blob=number, keep=keep)
+        _, fds = self.exchange("fetch", blob=number)
         if not fds:
             raise CodecError(f"blob {number} is gone")
         try:
@@ -372,8 +399,12 @@ class Client:
             os.close(fds[0])
 
     def body_of(self, record: Record) -> bytes:
-        """The body of a mailbox record, fetched if it is a large one."""
-        return self.fetch_blob(record[7], keep=True) if record[1] & HANDLE else record[7]
+        """The body of a mailbox record, with its parts if it has any."""
+        return self.arena.open(record[7]) if record[1] & HANDLE else record[7]
+
+    def release(self, body: bytes) -> None:
+        """A message with parts was handled, or will not be."""
+        self.arena.release(body)
 
     # --- classes that others can't import
 
@@ -480,7 +511,7 @@ def reason_of(wire_reason: dict[str, Any]) -> ExitReason | None:
     return ExitReason.from_wire(wire_reason["reason"]) if wire_reason.get("reason") else None
 
 
-def _goes_by_handle(body: bytes, port: Ring) -> bool:
+def _goes_beside(body: bytes, port: Ring) -> bool:
     """Is it too large to be copied through this mailbox?"""
     return len(body) > port.capacity // (4 if len(body) > 1 << 16 else 2)
 
@@ -506,7 +537,8 @@ def _after_fork_in_child() -> None:
         client.ports.clear()
         client.lanes.clear()
         client.monitors.clear()
-        client.deposits.clear()
+        client.large.clear()
+        client.arena.abandon()
         client.lock = threading.Lock()
         client.closing = threading.Lock()
         client.fetching = threading.RLock()

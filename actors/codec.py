@@ -5,6 +5,7 @@ raises `CodecError` there. Three ways, in this order:
 
 1. plain values (None, bool, int, float, str, bytes, list, dict, nothing derived from them) by msgpack, as it is;
 2. tuples, sets, times, dataclasses, arrays and so on as msgpack extensions (extensions.py, classes.py, arrays.py);
+   Large bytes and arrays are not in the body but beside it: it is a `Parcel` then (parcels.py), and HANDLE says so;
 3. if anything in it has no extension, the whole body by pickle (pickling.py), and the flag PICKLED says so.
 
 Sharing inside a message is not kept on the first two ways (the same list twice arrives as two lists); cycles take the
@@ -20,14 +21,16 @@ another machine must refuse.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
+from pickle import PickleBuffer
 from typing import Any, Final, TypeVar, cast
 
 from msgpack import ExtType, Packer, Timestamp, unpackb
 
-from . import arrays, classes, extensions  # noqa: F401 - the first two add their extensions
+from . import arrays, classes, extensions, parcels  # noqa: F401 - the first two add their extensions
 from .errors import CodecError
-from .extensions import BY_CODE, BY_TYPE, ByPickle
+from .extensions import BY_CODE, BY_TYPE, ByPickle, Restore
 from .pickling import Step, dumps, loads, unsendable
 
 try:
@@ -40,11 +43,17 @@ except ImportError:  # not built: the same in Python, and slower
 
 T = TypeVar("T")
 
+HOMES: Final = {41: ".shared"}
+"""Modules whose types a process may receive before it has imported them, by extension code."""
+
 PICKLED: Final = 1
 """Flag: the body is a pickle; without it, msgpack."""
 
 KEYWORDS: Final = 2
 """Flag of a call: its second item is the dict of keyword arguments."""
+
+HANDLE: Final = 4
+"""Flag: the body is a `Parcel`, with parts beside it (parcels.py)."""
 
 _POOLED: Final = 16  # packers kept; nested extensions use one a level
 _KEPT: Final = 1 << 20  # bytes: a packer whose buffer grew beyond is not kept
@@ -63,11 +72,13 @@ _packers: list[Packer] = []  # list.pop and append are atomic
 def encode(value: Any) -> tuple[bytes, int]:
     """The value as (body, flags). Raises CodecError, naming the attribute, if it can't be sent."""
     try:
-        return _pack(value if is_plain(value) else _boxed(value)), 0
+        if is_plain(value):
+            return _pack(value), 0
+        return _pack_all(value, 0)
     except _PICKLE_INSTEAD:
         pass
     try:
-        return dumps(value), PICKLED
+        return _pickle(value, PICKLED)
     except Exception as error:
         raise unsendable("the value", [("it", value)], error) from error
 
@@ -75,11 +86,25 @@ def encode(value: Any) -> tuple[bytes, int]:
 def decode(body: bytes, flags: int) -> Any:
     """What `encode` was given. Raises CodecError, and nothing else, if the body makes no sense here."""
     try:
+        if flags & HANDLE:
+            return _open(body, flags)
         if flags & PICKLED:
             return loads(body)
         return unpack(body)
     except Exception as error:
         raise CodecError(f"a message can't be read: {type(error).__name__}: {error}") from error
+
+
+def encode_whole(value: Any) -> tuple[bytes, int]:
+    """`encode` with nothing beside the body: for what is kept. Raises CodecError."""
+    with parcels.whole():
+        return encode(value)
+
+
+def inlined(body: bytes, flags: int) -> tuple[bytes, int]:
+    """The same message with nothing beside it. Raises CodecError."""
+    body, plain = encode_whole(decode(body, flags))
+    return body, plain | flags & KEYWORDS
 
 
 def encode_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, int]:
@@ -89,11 +114,13 @@ def encode_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
     else:
         call, flags = [name, *args], 0
     try:
-        return _pack(call if is_plain(call) else _boxed(call)), flags
+        if is_plain(call):
+            return _pack(call), flags
+        return _pack_all(call, flags)
     except _PICKLE_INSTEAD:
         pass
     try:
-        return dumps(call), flags | PICKLED
+        return _pickle(call, flags | PICKLED)
     except Exception as error:
         labelled: list[Step] = [(f"argument {index}", value) for index, value in enumerate(args, 1)]
         labelled += ((f"argument {key!r}", value) for key, value in kwargs.items())
@@ -102,10 +129,7 @@ def encode_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
 
 def decode_call(body: bytes, flags: int) -> list[Any]:
     """[name, *args], or [name, kwargs, *args] with KEYWORDS. Raises CodecError like `decode`."""
-    try:  # not through `decode`: once a message, a call less
-        call = loads(body) if flags & PICKLED else unpack(body)
-    except Exception as error:
-        raise CodecError(f"a message can't be read: {type(error).__name__}: {error}") from error
+    call = decode(body, flags)
     if type(call) is not list or not call:
         raise CodecError("a message can't be read: it is no call")
     return call
@@ -122,6 +146,45 @@ def register(kind: type[T], code: int, pack: Callable[[T], Any], unpack: Callabl
 
 
 # --- inside
+
+
+def _pack_all(value: Any, flags: int) -> tuple[bytes, int]:
+    """By msgpack, with extensions; large buffers beside the body."""
+    before = parcels.outer()
+    try:
+        body = _pack(_boxed(value))
+    except BaseException:
+        parcels.drop(before)
+        raise
+    body = parcels.collected(body, before)
+    return body, flags | HANDLE if type(body) is parcels.Parcel else flags
+
+
+def _pickle(value: Any, flags: int) -> tuple[bytes, int]:
+    """By pickle, likewise."""
+    before = parcels.outer()
+    try:
+        body = dumps(value, _beside)
+    except BaseException:
+        parcels.drop(before)
+        raise
+    body = parcels.collected(body, before)
+    return body, flags | HANDLE if type(body) is parcels.Parcel else flags
+
+
+def _beside(buffer: PickleBuffer) -> bool:
+    """Whether a pickle's buffer stays in the pickle."""
+    raw = buffer.raw()
+    return raw.nbytes < parcels.LARGE or parcels.place(raw, parcels.holder(raw)) < 0
+
+
+def _open(body: bytes, flags: int) -> Any:
+    parts = body.parts if isinstance(body, parcels.Parcel) else []
+    parts = [part.view() if isinstance(part, parcels.Lent) else part for part in parts]  # not sent: it is still here
+    if flags & PICKLED:
+        return loads(body, buffers=parts)
+    with parcels.unpacking(parts):
+        return unpack(body)
 
 
 def _pack(value: Any) -> bytes:
@@ -145,13 +208,14 @@ class _Box:
 
 
 def _boxed(value: Any) -> Any:
-    """The value with every bytearray and memoryview boxed that msgpack would come upon by itself."""
+    """The value with every bytearray and memoryview boxed that msgpack would come upon by itself, and large bytes, which
+    travel beside the message."""
     kind = type(value)
     if kind is list:
         return value if is_plain(value) else [_boxed(part) for part in value]
     if kind is dict:
         return value if is_plain(value) else {_boxed(key): _boxed(part) for key, part in value.items()}
-    if kind is bytearray or kind is memoryview:
+    if kind is bytearray or kind is memoryview or (kind is bytes and parcels.goes_beside(len(value))):
         return _Box(value)
     if kind is ExtType or kind is Timestamp:
         raise ByPickle
@@ -161,6 +225,12 @@ def _boxed(value: Any) -> Any:
 def _extend(value: Any) -> ExtType:
     if type(value) is _Box:
         value = value.value
+        if type(value) is not memoryview and parcels.goes_beside(len(value)):
+            number = parcels.place(value)
+            if number >= 0:
+                return tuple.__new__(ExtType, (_BESIDE[type(value)], number.to_bytes(2, "little")))
+            if type(value) is bytes:
+                raise ByPickle
     extension = BY_TYPE.get(type(value)) or extensions.of(type(value))
     if extension is None:
         raise ByPickle
@@ -172,12 +242,25 @@ def _extend(value: Any) -> ExtType:
 
 
 def _restore(code: int, data: bytes) -> Any:
-    restore, leaf = BY_CODE[code]
+    try:
+        restore, leaf = BY_CODE[code]
+    except KeyError:
+        importlib.import_module(HOMES[code], __package__)  # which registers it
+        restore, leaf = BY_CODE[code]
     return restore(data if leaf else unpack(data))
 
 
 unpack: Callable[[bytes], Any] = functools.partial(unpackb, ext_hook=_restore, strict_map_key=False)
 """The value of a body without flags. Raises whatever msgpack and the extensions do."""
+
+
+def _from_beside(kind: Callable[[Any], Any]) -> Callable[[bytes], Any]:
+    return lambda data: kind(parcels.arrived(int.from_bytes(data, "little")))
+
+
+_BESIDE: Final[dict[Any, int]] = {bytes: 30, bytearray: 31}
+for _kind, _code in _BESIDE.items():
+    BY_CODE[_code] = Restore(_from_beside(_kind), True)
 
 
 def _is_plain(value: object, depth: int) -> bool:
@@ -187,4 +270,4 @@ def _is_plain(value: object, depth: int) -> bool:
     if kind is dict:
         parts = cast("dict[Any, Any]", value).items()
         return depth > 0 and all(_is_plain(key, depth) and _is_plain(part, depth - 1) for key, part in parts)
-    return kind in _ATOMS
+    return kind in _ATOMS and not (kind is bytes and len(cast(bytes, value)) >= parcels.LARGE)

@@ -66,6 +66,12 @@ class MailboxFull(ActorsError):
     """
 
 
+class OutOfMemory(ActorsError, MemoryError):
+    """There is no room for large data: the system's budget (`ActorSystem(memory=…)`) is used up, or the machine is full.
+    Nothing was sent.
+    """
+
+
 class MailboxCorrupt(ActorsError):
     """A mailbox's shared memory makes no sense: some process wrote over it. Nothing outside the mailbox was read."""
 

@@ -40,7 +40,7 @@ class RemoteTraceback(Exception):
 def encode_error(error: BaseException) -> tuple[bytes, int]:
     """The exception as (body, flags). Never raises. The body is msgpack; PICKLED: it holds the object's pickle."""
     name, pickled = _name(type(error)), _surviving(error)
-    body, _ = codec.encode([name, _message(error), _traceback(error, name), pickled])
+    body, _ = codec.encode_whole([name, _message(error), _traceback(error, name), pickled])
     return body, 0 if pickled is None else PICKLED
 
 

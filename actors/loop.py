@@ -97,7 +97,7 @@ class Loop:
         self.failure: BaseException | None = None
         self.snapshots: Snapshots | None = None  # of an actor that keeps state
         self.answer: Callable[[int, int, int, bytes, int], None] = client.answer
-        self.drop_blob: Callable[[bytes], None] = client.drop_blob
+        self.release: Callable[[bytes], None] = client.release
         self.clock: Clock | None = None  # what timers run on; None: the event loop
         handlers = client.handlers
         handlers[int(Kind.STOP)] = self._on_stop
@@ -252,7 +252,7 @@ class Loop:
             endpoint.in_sync = False
             self._raised(error, record)
         if flags & HANDLE:
-            self.drop_blob(record[7])
+            self.release(record[7])
         return None
 
     async def _finish(self, worker: Worker, record: Record, pending: Any) -> None:
@@ -282,7 +282,7 @@ class Loop:
                 worker.given_up = False
                 worker.task.uncancel()
         if flags & HANDLE:
-            self.drop_blob(record[7])
+            self.release(record[7])
 
     def _raised(self, error: Exception, record: Record) -> None:
         if record[0] == ASK:

@@ -35,11 +35,15 @@ class Kind(IntEnum):
     GONE = 27  # msgpack endpoint id: a process whose reply lane was mapped is gone
     TICK = 29  # no body: virtual time has moved, and timers of this actor are due (systems of the test kit)
     INTERRUPT = 28  # the program gave up waiting for a graceful close
+    TRIM = 33  # no body: give back the segments that you don't use, others need memory
+    UNMAP = 34  # msgpack id: a segment is no more
 
 
 PICKLED = 1  # flag: the body is pickle, else msgpack
 KEYWORDS = 2  # flag: a call's second item is the keyword dict
-HANDLE = 4  # flag: the body is 8 bytes, the number of a blob that the guardian keeps (large messages)
+HANDLE = (
+    4  # flag: parts of the body lie beside it (arena.py); from the guardian: it is the number of a blob that it keeps
+)
 BEGUN = 1  # flag of a DIED: the call had been started
 
 ROOT = 0  # uid of the system's root supervisor

@@ -18,7 +18,7 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -74,10 +74,10 @@ def key_of(kind: type) -> str | None:
     return definitions.key(kind) or definitions.define(kind, _dumps_whole)
 
 
-def dumps(value: Any) -> bytes:
-    """The value as a pickle. Raises whatever pickling it raises."""
+def dumps(value: Any, beside: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """The value as a pickle. Raises whatever pickling it raises. beside: whether a buffer stays in the pickle (PEP 574)."""
     with io.BytesIO() as file:
-        Pickler(file, protocol=5).dump(value)
+        Pickler(file, protocol=5, buffer_callback=beside).dump(value)
         return file.getvalue()
 
 

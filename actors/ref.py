@@ -18,6 +18,7 @@ from .address import format_address
 from .client import SHORT, TELL, Client, clients, made
 from .errors import ActorsError, AskTimeout, CodecError
 from .exits import ExitReason
+from .message import HANDLE
 
 if TYPE_CHECKING:
     from typing import Self
@@ -118,6 +119,7 @@ class ActorRef(Generic[T_co]):
         if (
             port is None
             or len(body) > SHORT
+            or flags & HANDLE
             or made
             or client.outbox.queues
             or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0

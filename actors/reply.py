@@ -23,8 +23,9 @@ from . import errors, wire
 from .codec import decode
 from .exits import ExitReason
 from .failures import decode_error
-from .message import HANDLE, Kind
+from .message import GUARDIAN, HANDLE, Kind
 from .outbox import UNSENT
+from .parcels import Parcel
 from .transports._ring import ReplyBase
 
 if TYPE_CHECKING:
@@ -167,7 +168,9 @@ class Reply(ReplyBase, Generic[R_co]):
             else:
                 future.set_exception(error)
 
-        def ended(_: object) -> None:  # a future's lock, a Condition, stays locked if a signal handler raises at the wrong moment
+        def ended(
+            _: object,
+        ) -> None:  # a future's lock, a Condition, stays locked if a signal handler raises at the wrong moment
             if not self.client.endpoint.elsewhere(settle):
                 settle()
 
@@ -322,13 +325,18 @@ class Reply(ReplyBase, Generic[R_co]):
         return value
 
     def _fetch(self) -> None:
-        """Take a large body home from the guardian."""
-        with self.client.fetching:
-            if self.flags & HANDLE and self.body is not None:
-                number = self.body
-                self.body = self.client.fetch_blob(number, keep=True)
+        """Take hold of an answer's parts, so that they are this reply's from now on."""
+        client = self.client
+        with client.fetching:
+            body = self.body
+            if not self.flags & HANDLE or body is None or isinstance(body, Parcel):
+                return
+            if self.sender == GUARDIAN:
+                self.body = client.fetch_blob(body)
                 self.flags &= ~HANDLE
-                self.client.drop_blob(number)
+            else:
+                self.body = client.arena.open(body)
+                client.arena.release(body)
 
     def _error(self) -> BaseException:
         if self.got is _MISSING:
@@ -369,8 +377,8 @@ class Unwanted(ReplyBase):
         return self
 
     def run_callbacks(self) -> None:
-        if self.flags & HANDLE and self.body and self.client.gone is None:
-            self.client.drop_blob(self.body)
+        if self.flags & HANDLE and self.body and self.sender != GUARDIAN:
+            self.client.arena.release(self.body)
 
 
 def died(label: str, wire: dict[str, Any]) -> errors.ActorDied:

@@ -53,15 +53,17 @@ class Snapshots:
         self.failing = False
         self.taking: asyncio.Event | None = None  # set when the async snapshot that is being taken is done
         self.keeps_answers = redeliver > 0
-        self.blobs: list[bytes] = []  # what waits for the snapshot: large bodies to be dropped,
+        self.handled: list[bytes] = []  # what waits for the snapshot: messages with parts to be released,
         self.answer: Answer = NO_ANSWER  # and the answer
         if self.every == 1:
-            loop.drop_blob = self.blobs.append
+            loop.release = self.handled.append
             if count == 1:
                 loop.answer = self._hold
 
-    def _hold(self, *answer: *Answer) -> None:
-        self.answer = answer
+    def _hold(self, sender: int, corr: int, kind: int, body: bytes, flags: int) -> None:
+        if flags & codec.HANDLE and self.keeps_answers:
+            body, flags = codec.inlined(body, flags)
+        self.answer = sender, corr, kind, body, flags
 
     # --- the next incarnation
 
@@ -100,8 +102,8 @@ class Snapshots:
         if self.answer[1]:
             answer, self.answer = self.answer, NO_ANSWER
             self.client.answer(*answer)
-        while self.blobs:
-            self.client.drop_blob(self.blobs.pop())
+        while self.handled:
+            self.client.release(self.handled.pop())
         self.left -= 1
         if self.left <= 0:
             self.left = BATCH
@@ -145,7 +147,7 @@ class Snapshots:
 
     def _store(self, state: Any) -> None:
         try:
-            body, flags = codec.encode(state)
+            body, flags = codec.encode_whole(state)
         except CodecError as error:
             raise CodecError(f"{self.address}: what its snapshot() returned: {error}") from error
         if made and len(self.client.defined) < len(made):

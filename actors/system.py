@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .actor import Actor
+    from .shared import Shared
     from .supervised import Supervised
 
 A = TypeVar("A", bound="Actor")
@@ -70,6 +71,8 @@ class ActorSystem:
     name: unique a user and machine; None gives one of its own.
     ask_timeout: seconds that an ask waits when it has no deadline of its own; None: as long as its callee lives.
     preload: modules that the process from which actors are forked imports at once.
+    memory: bytes of large data (arrays, bytes, what is shared) that the system may hold at a time; None: half of what the
+        machine or container has.
     log_level: which log lines of actors come through ("debug" … "critical").
 
     Raises `SpecError` for a bad option, `ActorsError` when a system of that name runs already.
@@ -86,7 +89,10 @@ class ActorSystem:
         ask_timeout: float | None = None,
         preload: Iterable[str] = (),
         log_level: str = "info",
+        memory: int | None = None,
     ) -> None:
+        if memory is not None and not memory >= 1 << 20:
+            raise SpecError(f"memory {memory!r}: give bytes, 1 MiB at least, or None")
         if log_level not in LEVELS:
             raise SpecError(f"log_level {log_level!r}: use one of {', '.join(LEVELS)}")
         if ask_timeout is not None and not ask_timeout > 0:
@@ -108,6 +114,7 @@ class ActorSystem:
             "log_level": log_level,
             "ask_timeout": ask_timeout,
             "preload": list(preload),
+            "memory": memory,
             "fork": fork if fork in _FORKS else _FORKS[0],
         }
         if self._kit is not None:
@@ -335,6 +342,18 @@ class ActorSystem:
         restarts, mailbox, …}]}.
         """
         return drive(one(self._client.request("tree")))
+
+    # --- sharing
+
+    def share(self, value: T) -> Shared[T]:
+        """Put an array, a buffer, or anything with large buffers into shared memory, once: whoever receives it (or a view
+        of its `value`) reads it there, read-only, without a copy. Freed when the last one lets go, whoever dies.
+
+        Raises `CodecError` when it can't be sent, `OutOfMemory` when the system's budget or the machine is full.
+        """
+        from .shared import share
+
+        return share(self._client.arena, value)
 
     # --- hearing
 

@@ -33,6 +33,12 @@ bool arity(const char *name, Py_ssize_t given, Py_ssize_t wanted)
 
 /* --- create and map */
 
+int memory_create(const char *name)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : fd;
+}
+
 static bool ring_format(int fd, uint64_t capacity)
 {
     struct header *h = mmap(NULL, RING_HEADER, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -63,9 +69,7 @@ static PyObject *module_create(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     if (capacity < RING_MINIMUM || capacity > RING_MAXIMUM || (capacity & (capacity - 1)))
         return PyErr_Format(PyExc_ValueError, "capacity must be a power of two from 4096 to 2**31, not %llu", capacity);
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL)
-        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = memory_create(name);
     if (fd < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     if (ftruncate(fd, (off_t)(RING_HEADER + capacity)) || !ring_format(fd, capacity) ||
@@ -311,6 +315,7 @@ static bool add_constants(PyObject *module)
            !PyModule_AddIntConstant(module, "NOMEM", RING_NOMEM) &&
            !PyModule_AddIntConstant(module, "HEADER", RING_HEADER) &&
            !PyModule_AddIntConstant(module, "SLOT", RING_SLOT) &&
+           !PyModule_AddIntConstant(module, "LARGE", LARGE) &&
            !PyModule_AddIntConstant(module, "RECORD", sizeof(struct record));
 }
 
@@ -336,7 +341,8 @@ PyMODINIT_FUNC PyInit__ring(void)
     if (!module || !ring_type || !reply_type || !Corrupt || !add_constants(module) || !add_alias(module, "Record", 7) ||
         !add_alias(module, "News", 4) || PyModule_AddObjectRef(module, "Corrupt", Corrupt) ||
         PyModule_AddType(module, ring_type) || !inbox_register(module, ring_type, reply_type) ||
-        PyModule_AddFunctions(module, process_methods) || PyModule_AddFunctions(module, plain_methods)) {
+        PyModule_AddFunctions(module, process_methods) || PyModule_AddFunctions(module, plain_methods) ||
+        PyModule_AddFunctions(module, segment_functions) || !segment_register(module)) {
         Py_XDECREF(module);
         return NULL;
     }

@@ -173,6 +173,56 @@ class Inbox:
     def clear(self) -> None:
         """Read the bell's eventfd. OSError: it is none."""
 
+# --- large data (segment.c)
+
+LARGE: int  # bytes from which a buffer travels in a segment of its own
+
+def memory(size: int, name: str, /) -> int:
+    """A memfd of so many bytes, sealed against resizing, close-on-exec. OSError (descriptors, memory)."""
+
+def address(buffer: Buffer, /) -> int:
+    """Where the bytes of a C-contiguous buffer are."""
+
+@final
+class Ledger:
+    """Who has a lease on which segment: a page of words for each, in shared memory. ValueError for other indexes."""
+
+    def __new__(cls, fd: int, /) -> Ledger: ...
+    def take(self, index: int, word: int, /) -> int:
+        """A lease in the name of `word` (not 0): its slot, or -1: the segment has as many holders as it can have."""
+    def drop(self, index: int, slot: int, word: int, /) -> bool:
+        """Give it back. False: it was not `word`'s."""
+    def held(self, index: int, word: int = 0, mask: int = -1, /) -> int:
+        """How many leases there are, or (word) how many whose words are `word` where `mask` has ones."""
+    def words(self, index: int, /) -> list[tuple[int, int]]:
+        """(slot, word) of all leases."""
+
+@final
+class Segment:
+    """A mapped memfd. `writable` for its owner. ValueError: it is not sealed. OSError: it can't be mapped."""
+
+    def __new__(cls, fd: int, writable: bool = False, /) -> Segment: ...
+    @property
+    def size(self) -> int: ...
+    def write(self, source: Buffer, /) -> bool:
+        """Copy it to the start, without the GIL if it is long. False: no memory. ValueError: too long, read-only."""
+
+@final
+class Span:
+    """A read-only buffer in a segment; it has a lease as long as it, or a view of it, lives. The lease's index is the low
+    half of `id`. BufferError: no lease could be had. ValueError: not within the segment."""
+
+    def __new__(cls, segment: Segment, id: int, offset: int, length: int, ledger: Ledger, word: int, /) -> Span: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 # --- processes
 
 def sibling() -> int:

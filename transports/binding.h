@@ -1,5 +1,6 @@
 /* What the C files of the extension share: the Python objects, the errors. One noun a file: _ring.c the module and the
-   type Ring, producer.c and owner.c two of its roles, inbox.c Inbox, reply.c ReplyBase, process.c and plain.c
+   type Ring, producer.c and owner.c two of its roles, inbox.c Inbox, reply.c ReplyBase, segment.c
+   Segment, Span and Ledger, process.c and plain.c
    functions. */
 
 #ifndef ACTORS_BINDING_H
@@ -48,6 +49,13 @@ PyTypeObject *reply_register(PyObject *module);
 bool inbox_register(PyObject *module, PyTypeObject *ring, PyTypeObject *reply);
 extern PyMethodDef process_methods[];
 extern PyMethodDef plain_methods[];
+extern PyMethodDef segment_functions[];
+bool segment_register(PyObject *module);
+
+enum { LARGE = 128 << 10 }; /* bytes from which a buffer travels in a segment of its own */
+
+/* An empty memfd that can be sealed; -1 with errno. */
+int memory_create(const char *name);
 
 PyObject *producer_push(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *producer_answer(PyObject *self, PyObject *const *args, Py_ssize_t n);

@@ -1,7 +1,8 @@
 /* is_plain(): may this value go by msgpack as it is, without a hook, and come back equal in type and value?
 
 Rule: exact types only (a subclass of int or str would come back as its base), integers that msgpack has a form for
-(-2**63 to 2**64 - 1), strings that UTF-8 can carry (no lone surrogates), and at most 100 containers inside each other,
+(-2**63 to 2**64 - 1), strings that UTF-8 can carry (no lone surrogates), bytes that are not LARGE (those go beside the
+message), and at most 100 containers inside each other,
 which also ends every cycle.
 
 No Python code is run: a value can't change while it is looked at. */
@@ -57,8 +58,10 @@ static bool plain_dict(PyObject *value, int depth)
 static bool plain(PyObject *value, int depth)
 {
     PyTypeObject *type = Py_TYPE(value);
-    if (value == Py_None || type == &PyBool_Type || type == &PyFloat_Type || type == &PyBytes_Type)
+    if (value == Py_None || type == &PyBool_Type || type == &PyFloat_Type)
         return true;
+    if (type == &PyBytes_Type)
+        return PyBytes_Size(value) < LARGE;
     if (type == &PyUnicode_Type)
         return plain_str(value);
     if (type == &PyLong_Type)

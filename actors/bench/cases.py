@@ -11,11 +11,12 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import ActorDied
 from ..ref import ActorRef
 from ..system import ActorSystem
-from .peers.python import MESSAGE, PROCESSES, SENDERS, TELLS, main, p50
+from .peers.python import ARRAYS, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, main, p50
 from .usage import memory, processor_time, system_pids
 from .workers import Asker, Echo, Sender, Sink, ask_in_turn
 
@@ -65,6 +66,28 @@ def tell_from_four() -> float:
         elapsed = time.perf_counter() - start
         assert handled == TELLS + SENDERS, f"{handled} of {TELLS + SENDERS} were handled"
         return TELLS / elapsed
+
+
+def megabyte() -> float:
+    return large(os.urandom(1 << 20), MEGABYTES)
+
+
+def array() -> float:
+    import numpy
+
+    return large(numpy.arange(1.0 * (1 << 20)), ARRAYS)
+
+
+def large(value: Any, count: int) -> float:
+    """Messages a second of a large value, one way, until all are handled; the first few are not measured."""
+    with ActorSystem() as system:
+        sink = system.spawn(Sink)
+        for number in (10, count):
+            start = time.perf_counter()
+            for _ in range(number):
+                sink.tell(Sink.take, value)
+            sink.ask(Sink.count).result()
+        return count / (time.perf_counter() - start)
 
 
 def spawn() -> float:
@@ -123,6 +146,8 @@ CASES: dict[str, Callable[[], float]] = {
     "ask.loop": ask_in_the_programs_loop,
     "tell.actors": tell,
     "tell4.actors": tell_from_four,
+    "megabyte.actors": megabyte,
+    "array.actors": array,
     "spawn.actors": spawn,
     "kill.actors": kill_to_next_answer,
     "start.actors": start,

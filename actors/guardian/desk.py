@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import check_name, join
 from ..errors import SpecError
-from ..message import HANDLE, ROOT, Kind
+from ..message import ROOT, Kind
 from ..supervision.policy import Policy
 from .registry import Record
 from .watch import UNKNOWN
@@ -222,7 +222,11 @@ class Desk:
             for uid in guardian.tree.children(m.get("uid", ROOT))
             if uid in guardian.registry.by_uid
         ]
-        guardian.peers.answer(peer.id, m["corr"], {"system": guardian.system, "pid": os.getpid(), "children": top})
+        guardian.peers.answer(
+            peer.id,
+            m["corr"],
+            {"system": guardian.system, "pid": os.getpid(), "memory": guardian.segments.info(), "children": top},
+        )
 
     def op_who(self, peer: Peer, m: Message, fds: list[int]) -> None:
         registry, uid = self.guardian.registry, self.guardian.peers.actors.get(m["endpoint"], 0)
@@ -270,20 +274,24 @@ class Desk:
             peers.lane_users.setdefault(other.id, set()).add(peer.id)
             peers.send(peer, {"seq": m["seq"]}, [other.replies_fd, other.bell])
 
-    def op_deposit(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        reader, number = m.get("reader", 0), 0
-        if not reader or reader in self.guardian.peers.by_id:
-            number = self.guardian.mailroom.deposit(fds[0], reader)
+    def op_ledger(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.peers.send(peer, {"seq": m["seq"]}, [self.guardian.segments.ledger()])
+
+    def op_segment(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        answer = self.guardian.segments.add(peer.id, fds[0], m["size"])
+        if answer["id"]:
             fds[0] = -1  # kept
-        self.guardian.peers.send(peer, {"seq": m["seq"], "blob": number})
+        self.guardian.peers.send(peer, {"seq": m["seq"], **answer})
+
+    def op_map_segment(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.peers.send(peer, {"seq": m["seq"]}, self.guardian.segments.map(peer, m["id"]))
+
+    def op_unsegment(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.segments.give_back(peer.id, m["ids"])
 
     def op_fetch(self, peer: Peer, m: Message, fds: list[int]) -> None:
         fd = self.guardian.mailroom.blob(m["blob"])
         self.guardian.peers.send(peer, {"seq": m["seq"]}, [fd] if fd >= 0 else [])
-        if not m.get("keep"):
-            self.guardian.mailroom.drop_blob(m["blob"])
-
-    def op_drop(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.mailroom.drop_blob(m["blob"])
 
     def op_define(self, peer: Peer, m: Message, fds: list[int]) -> None:
@@ -357,8 +365,6 @@ class Desk:
         record = self.guardian.registry.by_uid.get(m["uid"])
         if record is not None:
             body, kind, flags = m["record"]
-            if flags & HANDLE:
-                self.guardian.mailroom.drop_blob(int.from_bytes(body, "little"))
             reason = {"kind": "exception", "error": "MailboxFull: its mailbox was full (overflow='drop')"}
             self.guardian.watch.dead_letter(record, reason, (kind, flags, peer.id, 0, 0, 0, 0, body))
             record.dropped += 1

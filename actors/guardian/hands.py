@@ -160,7 +160,9 @@ class Hands:
             self.guardian.peers.refuse(endpoint, corr, "ModuleUnavailable", module)
         self.perform(
             self.guardian.tree.start_failed(
-                record.uid, ExitReason("exception", error=f"{module} can't be imported: {error}"), self.guardian.alarms.now()
+                record.uid,
+                ExitReason("exception", error=f"{module} can't be imported: {error}"),
+                self.guardian.alarms.now(),
             )
         )
         self.guardian.deaths.ended(record, ExitReason("exception", error=f"{module} can't be imported"))

@@ -19,16 +19,17 @@ from ..transports._ring import Record as RingRecord
 from ..transports._ring import Ring, create
 from .peers import Peers
 from .registry import Record
+from .segments import Segments
 from .watch import Watch
 
 OPEN, ENDED, FAILED = 0, 1, 2  # what a mailbox's closed word says
 
 
 class Mailroom:
-    """All mailboxes and the large bodies that wait in them."""
+    """All mailboxes, and what is too large for a control lane."""
 
-    def __init__(self, peers: Peers, watch: Watch) -> None:
-        self.peers, self.watch = peers, watch
+    def __init__(self, peers: Peers, watch: Watch, segments: Segments) -> None:
+        self.peers, self.watch, self.segments = peers, watch, segments
         self.users: dict[int, set[int]] = {}  # uid -> endpoints that mapped the mailbox
         self.blobs: dict[int, tuple[int, int]] = {}  # number -> memfd, reader
         self.readers: dict[int, set[int]] = {}  # endpoint -> blobs that nobody else reads
@@ -75,6 +76,7 @@ class Mailroom:
                 self.peers.tell(
                     self.peers.by_id[endpoint], Kind.ENDED, {"uid": record.uid, "name": record.name, "reason": reason}
                 )
+        self.segments.somebody_gone()
         record.mail = None
         os.close(record.mail_fd)
         os.close(record.door)
@@ -96,7 +98,7 @@ class Mailroom:
         for item in items:
             kind, flags, sender, corr, _, _, position, body = item
             if flags & HANDLE:
-                self.drop_blob(int.from_bytes(body[:8], "little"))
+                self.segments.release(body)
             if kind == Kind.ASK and (sender, corr) != record.owed:
                 self.peers.answer(sender, corr, died, Kind.DIED)
             elif kind != Kind.ASK and position >= handled:
@@ -115,14 +117,13 @@ class Mailroom:
             os.close(fd)
         record.slots = slots
 
-    # --- large bodies
+    # --- large news
 
-    def deposit(self, fd: int, reader: int = 0) -> int:
-        """Keep a large body until it was read; one that only one endpoint reads at most as long as that lives."""
+    def deposit(self, fd: int, reader: int) -> int:
+        """Keep a large body until its reader has fetched it, at most as long as that lives."""
         number = next(self._numbers)
         self.blobs[number] = fd, reader
-        if reader:
-            self.readers.setdefault(reader, set()).add(number)
+        self.readers.setdefault(reader, set()).add(number)
         return number
 
     def blob(self, number: int) -> int:

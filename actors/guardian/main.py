@@ -33,6 +33,7 @@ from .mailroom import Mailroom
 from .nursery import Nursery
 from .peers import Peer, Peers
 from .registry import Record, Registry
+from .segments import Segments
 from .timers import Timers
 from .watch import Watch
 
@@ -68,8 +69,10 @@ class Guardian:
         )
         self.owner = self.peers.add(sock)
         self.watch = Watch(self.peers, self.system, self.owner.id, self.timers.after)
-        self.mailroom = Mailroom(self.peers, self.watch)
+        self.segments = Segments(self.peers, self.registry, self.timers, config.get("memory"))
+        self.mailroom = Mailroom(self.peers, self.watch, self.segments)
         self.peers.on_removed.append(self.mailroom.reader_gone)
+        self.peers.on_removed.append(self.segments.process_gone)
         self.tree = Tree(random.Random())
         self.desk = Desk(self)
         self.nursery = Nursery(self, config)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..actor import Actor
-from ..codec import decode_call, encode, encode_call
+from ..codec import decode_call, encode, encode_call, inlined
 from ..context import current
 from ..message import HANDLE, Kind
 from .inside import KitLoop
@@ -52,12 +52,12 @@ class Relay(Actor):
             self.loop.mail.done(self._argument(body))
         else:
             if flags & HANDLE:
-                body = self.loop.client.body_of(record)
-                self.loop.client.drop_blob(record[7])
+                body, flags = inlined(self.loop.client.body_of(record), flags)
+                self.loop.client.release(record[7])
             if kind == ASK:
                 self.loop.endpoint.main.hold()
             self.count += 1
-            self.items.append([self.count, kind, flags & ~HANDLE, sender, corr, position, body])
+            self.items.append([self.count, kind, flags, sender, corr, position, body])
             self._hand_on()
 
     @staticmethod

@@ -182,7 +182,7 @@ class World(Client):
         self.ports, self.lanes, self.options, self.ended = {}, {}, {}, {}
         self.handlers, self.streams = {}, {}
         self.monitors: dict[int, Monitor] = {}
-        self.deposits = weakref.WeakKeyDictionary()
+        self.large = weakref.WeakKeyDictionary()
         self.ask_timeout, self.gone, self.forked, self.reader = None, None, False, None
         self.defined, self.users, self.keep = set(), 1, 1 << 16
         self.lock = self.closing = threading.Lock()
@@ -282,7 +282,7 @@ class World(Client):
     def body_of(self, record: Record) -> bytes:
         return record[7]
 
-    def drop_blob(self, body: bytes) -> None:
+    def release(self, body: bytes) -> None:
         return
 
     def define(self) -> None:

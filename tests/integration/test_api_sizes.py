@@ -69,21 +69,16 @@ class Porter(Actor):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def blobs(system: ActorSystem) -> int:
-    """Large bodies that the guardian keeps."""
-    count = 0
-    for entry in Path(f"/proc/{system.guardian_pid}/fd").iterdir():
-        try:
-            count += "actors:blob" in str(entry.readlink())
-        except FileNotFoundError:
-            continue
-    return count
+def large_bytes(system: ActorSystem) -> int:
+    """Bytes of large data that somebody has a lease on."""
+    in_use: int = system.tree()["memory"]["in_use"]
+    return in_use
 
 
 @pytest.fixture(autouse=True)
-def no_blob_is_left(system: ActorSystem) -> Iterator[None]:
+def no_large_data_is_left(system: ActorSystem) -> Iterator[None]:
     yield
-    until(lambda: blobs(system) == 0, "the guardian keeps no large body")
+    until(lambda: large_bytes(system) == 0, "nobody has a lease on large data")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -33,6 +33,7 @@ MESSAGE: Message = {"id": 123456, "name": "temperature-1", "value": 21.5, "unit"
 TELLS = 40_000
 SENDERS = 4
 PROCESSES = 20
+MEGABYTES, ARRAYS = 300, 50  # of 1 MB and of 8 MB
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -83,6 +84,13 @@ def count_pipe(messages: Connection, done: Connection) -> None:
     for _ in range(done.recv()):
         messages.recv()
     done.send("all handled")
+
+
+def count_large(connection: Connection) -> None:
+    while True:
+        for _ in range(connection.recv()):
+            connection.recv()
+        connection.send("all received")
 
 
 def count_queue(messages: Queue[Message], done: Connection) -> None:
@@ -217,6 +225,29 @@ def _drain(messages: Queue[Message], send: Callable[[], object]) -> float:
         return TELLS / (time.perf_counter() - start)
 
 
+def megabyte_pipe() -> float:
+    return large_pipe(os.urandom(1 << 20), MEGABYTES)
+
+
+def array_pipe() -> float:
+    import numpy
+
+    return large_pipe(numpy.arange(1.0 * (1 << 20)), ARRAYS)
+
+
+def large_pipe(value: object, count: int) -> float:
+    """Messages a second of a large value, one way, until all are received; the first few are not measured."""
+    here, there = spawn.Pipe()
+    with running(spawn.Process(target=count_large, args=(there,))):
+        for number in (10, count):
+            here.send(number)
+            start = time.perf_counter()
+            for _ in range(number):
+                here.send(value)
+            here.recv()
+        return count / (time.perf_counter() - start)
+
+
 def start_process() -> float:
     started: list[tuple[BaseProcess, Connection]] = []
     try:
@@ -266,6 +297,8 @@ CASES: dict[str, Callable[[], float]] = {
     "tell.pipe": tell_pipe,
     "tell.queue": tell_queue,
     "tell4.queue": tell4_queue,
+    "megabyte.pipe": megabyte_pipe,
+    "array.pipe": array_pipe,
     "spawn.process": start_process,
     "kill.process": kill_process,
     "memory.process": memory_process,
