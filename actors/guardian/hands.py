@@ -57,7 +57,7 @@ class Hands:
 
     def _do_spawn(self, action: act.Spawn) -> None:
         record = self.guardian.registry.by_uid[action.uid]
-        record.doomed = 0
+        record.doomed, record.override = 0, None
         if record.mail is not None and record.mail.closed == FAILED:  # resumed
             record.mail.reopen()
         self.guardian.nursery.begin(record)
@@ -137,12 +137,13 @@ class Hands:
         self.guardian.watch.event("restarted", self.guardian.registry.by_uid[action.uid])
 
     def _do_escalated(self, action: act.Escalated) -> None:
-        record = self.guardian.registry.by_uid[action.uid]
-        self.guardian.watch.event("escalated", record, action.reason.to_wire())
+        record, cause = (self.guardian.registry.by_uid[uid] for uid in (action.uid, action.cause))
+        self.guardian.watch.event("escalated", record, action.reason.to_wire(), cause=cause.name)
         self.guardian.watch.log(
             "error",
             "escalated: too many restarts below it",
             actor=self.guardian.watch.address(record.name),
+            cause=self.guardian.watch.address(cause.name),
             reason=str(action.reason),
         )
 

@@ -91,11 +91,18 @@ class Watch:
             self.links.setdefault(a, set()).add(b)
             self.links.setdefault(b, set()).add(a)
 
+    def unlink(self, a: int, b: int) -> None:
+        for one, other in ((a, b), (b, a)):
+            if one in self.links:
+                self.links[one].discard(other)
+                if not self.links[one]:
+                    del self.links[one]
+
     def take_links(self, uid: int) -> set[int]:
         """Those linked to the incarnation that just ended; the links are gone with it."""
         linked = self.links.pop(uid, set())
         for other in linked:
-            self.links.get(other, set()).discard(uid)
+            self.unlink(other, uid)
         return linked
 
     # --- streams
