@@ -271,6 +271,7 @@ class Desk:
             guardian.peers.send(peer, {**answer, "name": record.name, "reason": reason, "failed": failed})
         else:
             guardian.mailroom.users.setdefault(uid, set()).add(peer.id)
+            peer.mailboxes.add(uid)
             options = record.options.get("mailbox") or {}
             guardian.peers.send(
                 peer, {**answer, "overflow": options.get("overflow", "block")}, [record.mail_fd, record.door]
@@ -283,6 +284,7 @@ class Desk:
             peers.send(peer, {"seq": m["seq"]})
         else:
             peers.lane_users.setdefault(other.id, set()).add(peer.id)
+            peer.answers.add(other.id)
             peers.send(peer, {"seq": m["seq"]}, [other.replies_fd, other.bell])
 
     def op_ledger(self, peer: Peer, m: Message, fds: list[int]) -> None:
