@@ -177,9 +177,11 @@ class Desk:
 
     def op_restart(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self._command(m, "restart")
+        self.guardian.hands.reopen()  # one that had FAILED is resumed
 
     def op_resume(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self._command(m, "resume")
+        self.guardian.hands.reopen()
 
     def _command(self, m: Message, name: str) -> None:
         if m["uid"] in self.guardian.tree:

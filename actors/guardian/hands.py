@@ -58,8 +58,6 @@ class Hands:
     def _do_spawn(self, action: act.Spawn) -> None:
         record = self.guardian.registry.by_uid[action.uid]
         record.doomed, record.override = 0, None
-        if record.mail is not None and record.mail.closed == FAILED:  # resumed
-            record.mail.reopen()
         self.guardian.nursery.begin(record)
 
     def _do_ask(self, action: act.Ask) -> None:
@@ -149,6 +147,14 @@ class Hands:
 
     def _do_allstopped(self, action: act.AllStopped) -> None:
         self.guardian.timers.after(0.0, self.guardian.leave)
+
+    def reopen(self) -> None:
+        """Something was resumed: mail is taken again by all of it, also by those whose turn to start comes later."""
+        tree = self.guardian.tree
+        for uid, record in self.guardian.registry.by_uid.items():
+            mail = record.mail
+            if mail is not None and mail.closed == FAILED and uid in tree and tree.status(uid) != "failed":
+                mail.reopen()
 
     # --- starts that fail
 
