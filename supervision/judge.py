@@ -5,8 +5,9 @@ the rest. A failure is judged at once, up to the top if need be. A supervisor co
 beyond its limit it stops them and fails in its parent's eyes, with the first cause, whatever that was: restarts used up
 by normal exits are a failure, too. (OTP exits `shutdown` then, which leaves a transient supervisor down without a
 word.) A supervisor with `auto_shutdown` ends when its significant children have ended by themselves; what its own
-supervisor makes of that is a matter of its restart type, as for any normal end. Supervisors below the root or below an actor have nobody to escalate to: there the child that used up the
-restarts has failed, keeps its place until it is resumed, and its siblings are untouched.
+supervisor makes of that is a matter of its restart type, as for any normal end. Supervisors below the root or below an
+actor have nobody to escalate to: there the child that used up the restarts has failed, keeps its place until it is
+resumed, and its siblings are untouched.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ class Policy:
         if self.significant and self.restart == "permanent":
             raise SpecError('significant must be False where restart is "permanent": it never ends by itself')
         if self.auto_shutdown not in get_args(AutoShutdown):
-            raise SpecError(f"auto_shutdown must be one of {', '.join(get_args(AutoShutdown))}, not {self.auto_shutdown!r}")
+            raise SpecError(
+                f"auto_shutdown must be one of {', '.join(get_args(AutoShutdown))}, not {self.auto_shutdown!r}"
+            )
 
     def check_below(self, above: Policy) -> None:
         """SpecError: it can't be a child of the supervisor of that policy."""

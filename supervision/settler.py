@@ -34,7 +34,9 @@ class Settler:
         self.timers = Timers()
         self.now = 0.0
         self.out: list[Action] = []
-        self.finish: Callable[[Node], None] = lambda _: None  # the judge's: an automatic shutdown that waited for a start
+        self.finish: Callable[[Node], None] = lambda _: (
+            None
+        )  # the judge's: an automatic shutdown that waited for a start
         self._unsettled: deque[tuple[Node, Node | None]] = deque()  # parents, with the child that changed
 
     def touch(self, node: Node) -> None:
@@ -142,7 +144,7 @@ class Settler:
         for child in parent.children.values():
             if child.goal is Goal.UP and child.phase is not Phase.RUNNING:
                 return self._drive(child)
-        if parent.phase is Phase.STARTING:
+        if parent.phase is Phase.STARTING and not parent.leaving:
             self.up(parent)
         return None
 

@@ -101,8 +101,12 @@ class Child(Generic[T_co]):
             _whole("redeliver", redeliver, 0)
             if on_error not in get_args(OnError):
                 raise SpecError(f"on_error must be one of {', '.join(get_args(OnError))}, not {on_error!r}")
-            if progress_timeout is not None and not progress_timeout > 0:
+            if progress_timeout is not None and not (
+                isinstance(progress_timeout, int | float) and progress_timeout > 0
+            ):
                 raise SpecError(f"progress_timeout must be None or more than 0 seconds, not {progress_timeout!r}")
+            if mailbox is not None and not hasattr(mailbox, "to_wire"):  # its class is none of this package's
+                raise SpecError(f"mailbox must be None or MailboxOptions(…), not {mailbox!r}")
         except SpecError as error:
             raise SpecError(f"child {self.name!r}: {error}") from None
         return self
