@@ -29,7 +29,9 @@ class Watch:
         self.peers, self.node, self.owner, self._later = peers, node, owner, later
         self.dead: collections.Counter[str] = collections.Counter()  # dead letters by actor, in the present second
         self.monitors: dict[int, dict[tuple[int, int], bool]] = {}  # uid -> (endpoint, monitor) -> incarnations too
-        self.waits: dict[int, dict[tuple[int, int], None]] = {}  # uid -> (endpoint, corr) of those that wait for its end
+        self.waits: dict[
+            int, dict[tuple[int, int], None]
+        ] = {}  # uid -> (endpoint, corr) of those that wait for its end
         self.of_peer: dict[int, tuple[dict[int, int], dict[int, int]]] = {}  # endpoint -> monitor -> uid, corr -> uid
         self.links: dict[int, set[int]] = {}  # uid -> uids linked to its present incarnation
         self.subscribers: dict[str, set[int]] = {"events": set(), "dead_letters": set()}
