@@ -476,6 +476,9 @@ class Loop:
             self.local.append((self._on_down, (), {}))
             return None
         self.downs.popleft()
+        return self._call_on_down(monitor, down)
+
+    def _call_on_down(self, monitor: Monitor, down: Down) -> Any:
         return None if monitor.cancelled else self.instance.on_down(down.ref, down.reason)
 
 

@@ -4,7 +4,7 @@ Written from the supervisor chapter of OTP's design principles and the manual pa
 that it judges. It knows neither processes nor steps: an event is followed by all that it leads to, at once, so it is
 right about what a tree comes to when it is left alone, and silent about the way.
 
-Where we differ from OTP on purpose (docs/decisions/0009), so does the model: a supervisor that gives up has failed,
+Where we differ from OTP on purpose (docs/decisions/0015), so does the model: a supervisor that gives up has failed,
 whatever the exits were; at the top the child fails instead of the tree; whoever has ended stays away when its
 supervisor restarts; a child that can't start while its supervisor restarts is that one's to restart.
 """

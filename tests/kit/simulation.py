@@ -48,6 +48,17 @@ class Hands(hands.Hands):
         super()._do_restarting(action)
 
 
+class Clock(timers.Timers):
+    """The guardian's alarms, on the simulation's time."""
+
+    def __init__(self, world: Simulation) -> None:
+        super().__init__()
+        self._world = world
+
+    def now(self) -> float:
+        return self._world.now
+
+
 class Process:
     """A peer of the guardian's: one incarnation of an actor."""
 
@@ -63,7 +74,7 @@ class Simulation:
     """What `actors.guardian.main.Guardian` is, in a world of chance."""
 
     system = "simulation"
-    current: Simulation  # the one that runs: the patched clock and kill are its own
+    current: Simulation  # the one that runs: kill is its own
 
     def __init__(self, seed: object) -> None:
         self.chance = Random(str(seed))
@@ -95,7 +106,7 @@ class Simulation:
             by_id=by_id, actors={}, tell=self._tell, answer=self._answer, remove=lambda peer: by_id.pop(peer.id),
             refuse=lambda endpoint, corr, *_: self._answer(endpoint, corr), send=lambda *_: None, put=lambda *_: None,
         )  # fmt: skip
-        self.timers = timers.Timers()
+        self.timers = self.alarms = Clock(self)
         self.watch = Watch(self.peers, self.system, PROGRAM, self.timers.after)
         self.mailroom: Any = SimpleNamespace(open=lambda record: None)
         self.nursery: Any = SimpleNamespace(
@@ -116,12 +127,9 @@ class Simulation:
     @classmethod
     @contextlib.contextmanager
     def patched(cls) -> Iterator[None]:
-        """The clock and the signals of the guardian's modules are the running simulation's."""
-        clock = SimpleNamespace(monotonic=lambda: cls.current.now, time=lambda: cls.current.now)
+        """The signals that the guardian's modules send go to the running simulation."""
         kernel = SimpleNamespace(kill=lambda pid, number: cls.current._kill(pid, number), close=None, getpid=lambda: 1)
         with contextlib.ExitStack() as stack:
-            for module in (hands, desk, deaths, timers):
-                stack.enter_context(mock.patch.object(module, "time", clock, create=True))
             for module in (hands, deaths):
                 stack.enter_context(mock.patch.object(module, "os", kernel))
             yield
