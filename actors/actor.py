@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, TypeVarTupl
 
 from . import ref as _ref
 from .context import Timer, current
+from .errors import ActorsError
 
 if TYPE_CHECKING:
     from typing import Self, Unpack
@@ -77,7 +78,9 @@ class Actor:
         return None
 
     def on_down(self, ref: ActorRef[Any], reason: ExitReason) -> Awaitable[None] | None:
-        """Called when an actor that was monitored with `self.monitor` has ended."""
+        """Called when an actor that was monitored with `self.monitor` has ended, after all that it had sent to this one
+        was handled.
+        """
         return None
 
     def snapshot(self) -> Any:
@@ -126,11 +129,18 @@ class Actor:
         return monitor
 
     def link(self, ref: ActorRef[Any]) -> None:
-        """Tie this incarnation to `ref`'s: when either ends abnormally, the other is ended with the same reason (as in
-        OTP).
+        """Tie this incarnation to `ref`'s: when either ends abnormally, the other is killed, and ended for the same
+        reason (as in OTP). While `ref` restarts, to its next one; when it has ended abnormally or FAILED, this one ends
+        at once. Once it returns the link holds; making it again changes nothing. ActorsError: it is a supervisor.
         """
         context = current()
-        context.client.send("link", a=context.ref.uid, b=ref.uid)
+        answer, _ = context.client.exchange("link", uid=ref.uid)
+        if answer.get("supervisor"):
+            raise ActorsError(f"{ref.address} is a supervisor and has no process to be linked to; monitor it instead")
+
+    def unlink(self, ref: ActorRef[Any]) -> None:
+        """Untie them again; harmless where there is no link. Once it returns, `ref`'s end does this one no harm."""
+        current().client.exchange("unlink", uid=ref.uid)
 
     def stop(self) -> None:
         """End after the message in hand, with reason `normal`. What is still queued becomes `ActorDied` and dead

@@ -22,10 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from . import screen
 from .application import load
 from .errors import ActorNotFound, ActorsError, SpecError
+from .exits import ExitReason
 from .system import ActorSystem
 
 POSITIONAL = {
@@ -98,7 +100,10 @@ def run(options: argparse.Namespace) -> int:
         with signals_raised(), ActorSystem(options.name or spec.name) as system:
             try:
                 system.start(spec)
-                return 1 if wait_for_all(system) else 0
+                failed = wait_for_all(system)
+                for info in failed:
+                    print(f"actors: {info['address']} failed: {info['reason']}", file=sys.stderr)
+                return 1 if failed else 0
             except Signalled as signalled:
                 print(f"actors: {signal.strsignal(signalled.number)}: finishing; once more kills", file=sys.stderr)
                 return 128 + signalled.number  # leaving `with` normally is what drains
@@ -123,15 +128,26 @@ def signals_raised() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def wait_for_all(system: ActorSystem) -> bool:
-    """Until no actor is left that runs or will: True if one of them failed. Supervisors alone keep nothing alive."""
+def wait_for_all(system: ActorSystem) -> list[dict[str, Any]]:
+    """Until no actor is left that runs or will: those that have failed, of a failed supervisor it alone. Supervisors
+    alone keep nothing alive.
+    """
     while True:
-        workers = [info for info in screen.flat(system.tree()) if info["kind"] == "worker"]
+        root = system.tree()
+        workers = [info for info in screen.flat(root) if info["kind"] == "worker"]
         alive = [info for info in workers if info["status"] not in ("failed", "stopped")]
         if not alive:
-            return any(info["status"] == "failed" for info in workers)
+            return list(failures(root["children"]))
         with suppress(ActorNotFound):  # it has just ended
             system.lookup(alive[0]["name"]).wait()
+
+
+def failures(infos: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for info in infos:
+        if info["status"] == "failed":
+            yield {**info, "reason": ExitReason.from_wire(info["reason"])}
+        else:
+            yield from failures(info["children"])
 
 
 # --- look and act

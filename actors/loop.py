@@ -88,6 +88,7 @@ class Loop:
         self.instance: Any = None
         self.methods: dict[str, Callable[..., Any]] = {}
         self.local: collections.deque[Call] = collections.deque()
+        self.downs: collections.deque[tuple[int, Monitor, Down]] = collections.deque()  # with the mail's tail then
         self.workers: list[Worker] = []
         self.idle: collections.deque[asyncio.Future[None]] = collections.deque()
         self.leaving = False  # no further message
@@ -461,10 +462,24 @@ class Loop:
         return _sender.get()
 
     def down(self, ref: ActorRef[Any], incarnations: bool) -> Monitor:
-        return watch(self.client, ref, lambda down: self.post(self._call_on_down, down), incarnations)
+        return watch(self.client, ref, self._heard_down, incarnations)
 
-    def _call_on_down(self, down: Down) -> Any:
-        return self.instance.on_down(down.ref, down.reason)
+    def _heard_down(self, monitor: Monitor, down: Down) -> None:
+        """Whatever the dead one has sent lies in the mailbox by now, and comes first: OTP's order of signals."""
+        self.downs.append((self.mail.tail, monitor, down))
+        self.post(self._on_down)
+
+    def _on_down(self) -> Any:
+        """The first down, if it is its turn; else look again after the next message."""
+        position, monitor, down = self.downs[0]
+        if self.mail.reading < position:
+            self.local.append((self._on_down, (), {}))
+            return None
+        self.downs.popleft()
+        return self._call_on_down(monitor, down)
+
+    def _call_on_down(self, monitor: Monitor, down: Down) -> Any:
+        return None if monitor.cancelled else self.instance.on_down(down.ref, down.reason)
 
 
 def width(instance: Any) -> int:

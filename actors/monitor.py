@@ -35,13 +35,15 @@ class Down:
 class Monitor:
     """A standing wish to hear of an actor's end."""
 
-    __slots__ = ("_callback", "_client", "_id", "_ref")
+    __slots__ = ("_callback", "_client", "_id", "_ref", "cancelled")
 
-    def __init__(self, client: Client, ref: ActorRef[Any], callback: Callable[[Down], object]) -> None:
+    def __init__(self, client: Client, ref: ActorRef[Any], callback: Callable[[Monitor, Down], object]) -> None:
         self._client, self._ref, self._callback, self._id = client, ref, callback, next(_ids)
+        self.cancelled = False
 
     def cancel(self) -> None:
         """Hear nothing more. After it returns no new call begins."""
+        self.cancelled = True
         if self._client.monitors.pop(self._id, None) is not None and self._client.gone is None:
             self._client.send("demonitor", monitor=self._id)
 
@@ -50,13 +52,18 @@ class Monitor:
         _call(self, Down(self._ref, ExitReason("unreachable", error=f"its system is gone: {why}")))
 
 
-def watch(client: Client, ref: ActorRef[Any], callback: Callable[[Down], object], incarnations: bool) -> Monitor:
-    """Ask the guardian to tell this process; its door's owner then calls back."""
+def watch(
+    client: Client, ref: ActorRef[Any], callback: Callable[[Monitor, Down], object], incarnations: bool
+) -> Monitor:
+    """Ask the guardian to tell this process; its door's owner then calls back. A crash right after it returned is heard,
+    too: so the guardian's word is waited for where an incarnation's end counts.
+    """
     monitor = Monitor(client, ref, callback)
     client.monitors[monitor._id] = monitor
     client.handlers[int(Kind.DOWN)] = lambda body, _sender, _corr: _down(client, body)
     try:
-        client.send("monitor", uid=ref.uid, monitor=monitor._id, incarnations=incarnations)
+        say = client.exchange if incarnations else client.send
+        say("monitor", uid=ref.uid, monitor=monitor._id, incarnations=incarnations)
     except BaseException:
         client.monitors.pop(monitor._id, None)
         raise
@@ -74,6 +81,6 @@ def _down(client: Client, body: bytes) -> None:
 
 def _call(monitor: Monitor, down: Down) -> None:
     try:
-        monitor._callback(down)
+        monitor._callback(monitor, down)
     except Exception:
         logging.getLogger("actors").exception("monitor callback for %s failed", down.ref.address)

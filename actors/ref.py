@@ -226,7 +226,7 @@ class ActorRef(Generic[T_co]):
         """
         from .monitor import watch
 
-        return watch(self._connected(), self, callback, incarnations)
+        return watch(self._connected(), self, lambda _, down: callback(down), incarnations)
 
 
 class Proxy:

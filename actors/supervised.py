@@ -75,12 +75,22 @@ class Supervised:
         """Stop a child for good (None: the whole tree, children in reverse order)."""
         self._client.send("stop", uid=self.uid if name is None else self[name].uid)
 
+    def remove(self, name: str) -> None:
+        """Stop a child for good, also one that has FAILED, and return when it is gone and its name free again. What is
+        still in the mailbox of a FAILED one becomes dead letters.
+        """
+        child = self[name]
+        self._client.send("stop", uid=child.uid)
+        child.wait()
+
     def resume(self, name: str | None = None) -> None:
         """Start a FAILED child again (None: this supervisor), with its mail."""
         self._client.send("resume", uid=self.uid if name is None else self[name].uid)
 
     def add(self, child: Child[Any] | Supervisor) -> ActorRef[Any] | Supervised:
-        """Start one more child, after the others; returns when it is ready. SpawnError; SpecError: it is several."""
+        """Start one more child, after the others; returns when it is ready. SpawnError; SpecError: it is several, or
+        significant where this supervisor's `auto_shutdown` is "never".
+        """
         if isinstance(child, Child) and child.count > 1:
             raise SpecError(f"{child!r}: add takes one child at a time; give each a name and add it by itself")
         if not child.named:

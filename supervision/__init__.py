@@ -21,13 +21,14 @@ if __name__ != "actors.supervision":  # from a checkout the bare name would load
 
 from .backoff import Backoff
 from .intensity import Intensity
-from .policy import Policy, Restart
+from .policy import AutoShutdown, Policy, Restart
 from .spec import Child, OnError, Supervisor, checked_name, expand, name_of
 from .strategy import Strategy
 
 # The machine (tree, actions) is the guardian's alone: import it from its modules; every actor would pay for it here.
 
 __all__ = [
+    "AutoShutdown",
     "Backoff",
     "Child",
     "Intensity",

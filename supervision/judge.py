@@ -4,8 +4,10 @@ Rule: changes only what shall be (goals, who must leave, not before when) and to
 the rest. A failure is judged at once, up to the top if need be. A supervisor counts the restarts of its children;
 beyond its limit it stops them and fails in its parent's eyes, with the first cause, whatever that was: restarts used up
 by normal exits are a failure, too. (OTP exits `shutdown` then, which leaves a transient supervisor down without a
-word.) Supervisors below the root or below an actor have nobody to escalate to: there the child that used up the
-restarts has failed, keeps its place until it is resumed, and its siblings are untouched.
+word.) A supervisor with `auto_shutdown` ends when its significant children have ended by themselves; what its own
+supervisor makes of that is a matter of its restart type, as for any normal end. Supervisors below the root or below an
+actor have nobody to escalate to: there the child that used up the restarts has failed, keeps its place until it is
+resumed, and its siblings are untouched.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Judge:
     def __init__(self, settler: Settler, random: Random) -> None:
         self._settler = settler
         self._random = random
+        settler.finish = self._finish
 
     def ended(self, node: Node, reason: ExitReason) -> None:
         """A worker's process has ended: because it was to, or did it fail?"""
@@ -41,6 +44,7 @@ class Judge:
             if not node.policy.wants_restart(abnormal):
                 node.give_up(reason)
                 self._settler.touch(node)
+                self._auto_shutdown(node)
             elif self._count(node):
                 self._restart_group(node)
             else:
@@ -69,6 +73,26 @@ class Judge:
         asked.give_up(reason)
         self._settler.touch(asked)
         return True
+
+    def _auto_shutdown(self, node: Node) -> None:
+        """A child has ended by itself: does that end its supervisor? A failed one may be resumed, so it has not ended."""
+        parent = node.above
+        if not node.policy.significant or parent.policy.auto_shutdown == "never":
+            return
+        others = (each for each in parent.children.values() if each.policy.significant and each.goal is not Goal.GONE)
+        if parent.policy.auto_shutdown == "any_significant" or not any(others):
+            if parent.phase is Phase.STARTING:
+                parent.at_end = True  # whoever waits for its start hears first that it has started
+            else:
+                self._finish(parent)
+
+    def _finish(self, node: Node) -> None:
+        """Automatic shutdown of a supervisor."""
+        if node.can_escalate:
+            self._failed(node, SHUTDOWN, abnormal=False, cause=node.uid)
+        else:
+            node.give_up(SHUTDOWN)
+            self._settler.touch(node)
 
     def _count(self, node: Node) -> bool:
         """Count one restart of `node`, on its own account and on its supervisor's; False if that is one too many."""

@@ -53,6 +53,7 @@ class Node:
     __slots__ = (
         "alive",
         "asked",
+        "at_end",
         "attempt",
         "children",
         "goal",
@@ -102,6 +103,7 @@ class Node:
         self.times: tuple[float, ...] = ()  # restarts that count: a supervisor's children's, a worker's own
         self.up_since: float | None = None  # when this incarnation became ready
 
+        self.at_end = False  # a supervisor whose automatic shutdown waits until it is up
         self.asked = False  # someone waits for the answer to its first start
         self.was_ready = False  # in any incarnation
         self.start_error: tuple[ExitReason, int] | None = None  # why that start failed, and whose fault it was

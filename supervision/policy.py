@@ -16,6 +16,7 @@ from .backoff import Backoff
 from .intensity import Intensity
 
 Restart = Literal["permanent", "transient", "temporary"]
+AutoShutdown = Literal["never", "any_significant", "all_significant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,10 @@ class Policy:
         within: length of that window in seconds.
         backoff: delays between restarts; None takes the supervisor's.
         start_timeout: seconds from the process' start to its readiness; math.inf waits for ever.
-        significant: reserved for automatic shutdown of supervisors, OTP's significant children.
+        significant: its end by itself counts for its supervisor's `auto_shutdown`. Never of a "permanent" one, which has
+            no such end.
+        auto_shutdown: when a supervisor ends by itself, as OTP's do: "never"; with "any_significant" of its children;
+            with the last of them ("all_significant").
     """
 
     restart: Restart = "permanent"
@@ -41,6 +45,7 @@ class Policy:
     backoff: Backoff | None = None
     start_timeout: float = 30.0
     significant: bool = False
+    auto_shutdown: AutoShutdown = "never"
 
     def __post_init__(self) -> None:
         if self.restart not in get_args(Restart):
@@ -52,6 +57,22 @@ class Policy:
             raise SpecError(f"max_restarts must be None or a whole number from 0 on, not {self.max_restarts!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise SpecError(f"backoff must be a Backoff, not {self.backoff!r}")
+        if not isinstance(self.significant, bool):
+            raise SpecError(f"significant must be True or False, not {self.significant!r}")
+        if self.significant and self.restart == "permanent":
+            raise SpecError('significant must be False where restart is "permanent": it never ends by itself')
+        if self.auto_shutdown not in get_args(AutoShutdown):
+            raise SpecError(
+                f"auto_shutdown must be one of {', '.join(get_args(AutoShutdown))}, not {self.auto_shutdown!r}"
+            )
+
+    def check_below(self, above: Policy) -> None:
+        """SpecError: it can't be a child of the supervisor of that policy."""
+        if self.significant and above.auto_shutdown == "never":
+            raise SpecError(
+                'significant must be False where the supervisor\'s auto_shutdown is "never"; '
+                'give the supervisor auto_shutdown="any_significant" or "all_significant"'
+            )
 
     @property
     def intensity(self) -> Intensity:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from collections.abc import Callable
 
 from .actions import Action, AllStopped, Ask, Ended, Failed, Ready, Restarted, Signal, Spawn, StartFailed
 from .node import SHUTDOWN, Goal, Node, Patience, Phase
@@ -33,6 +34,9 @@ class Settler:
         self.timers = Timers()
         self.now = 0.0
         self.out: list[Action] = []
+        self.finish: Callable[[Node], None] = lambda _: (
+            None
+        )  # the judge's: an automatic shutdown that waited for a start
         self._unsettled: deque[tuple[Node, Node | None]] = deque()  # parents, with the child that changed
 
     def touch(self, node: Node) -> None:
@@ -70,6 +74,9 @@ class Settler:
         self.out.append(Restarted(node.uid) if node.was_ready else Ready(node.uid))
         node.was_ready, node.asked = True, False
         self.touch(node)
+        if node.at_end:
+            node.at_end = False
+            self.finish(node)
 
     def wait(self, node: Node, until: float) -> None:
         """Don't start it earlier."""
@@ -137,7 +144,7 @@ class Settler:
         for child in parent.children.values():
             if child.goal is Goal.UP and child.phase is not Phase.RUNNING:
                 return self._drive(child)
-        if parent.phase is Phase.STARTING:
+        if parent.phase is Phase.STARTING and not parent.leaving:
             self.up(parent)
         return None
 
@@ -161,7 +168,7 @@ class Settler:
             self.timers.set(node.uid, self.now + node.policy.start_timeout)
             return
         self.timers.cancel(node.uid)
-        node.times = ()
+        node.times, node.at_end = (), False
         for child in node.children.values():  # a new start of its supervisor clears a child's record, as in OTP
             child.clear_record()
         self.touch_children(node)

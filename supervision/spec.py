@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar, TypeVarTuple, get_args
 
 from ..errors import SpecError
 from .backoff import Backoff
-from .policy import Policy, Restart
+from .policy import AutoShutdown, Policy, Restart
 from .strategy import Strategy
 
 Ts = TypeVarTuple("Ts")
@@ -101,8 +101,12 @@ class Child(Generic[T_co]):
             _whole("redeliver", redeliver, 0)
             if on_error not in get_args(OnError):
                 raise SpecError(f"on_error must be one of {', '.join(get_args(OnError))}, not {on_error!r}")
-            if progress_timeout is not None and not progress_timeout > 0:
+            if progress_timeout is not None and not (
+                isinstance(progress_timeout, int | float) and progress_timeout > 0
+            ):
                 raise SpecError(f"progress_timeout must be None or more than 0 seconds, not {progress_timeout!r}")
+            if mailbox is not None and not hasattr(mailbox, "to_wire"):  # its class is none of this package's
+                raise SpecError(f"mailbox must be None or MailboxOptions(…), not {mailbox!r}")
         except SpecError as error:
             raise SpecError(f"child {self.name!r}: {error}") from None
         return self
@@ -128,7 +132,11 @@ class Supervisor:
         number. The default of 3 in 5 seconds is Elixir's. OTP's 1 is too strict here: the first restart is immediate,
         and a child that lost its race for a port or a file needs the second and third, which are delayed.
     backoff: delays between the restarts of its children that have none of their own.
-    restart, shutdown: as a child of the supervisor above; it has no limit to stop, since its children have theirs.
+    restart, shutdown, significant: as a child of the supervisor above; it has no limit to stop, since its children have
+        theirs.
+    auto_shutdown: "any_significant" or "all_significant" ends it, for the reason "shutdown", when one or the last of its
+        `significant` children has ended by itself: a transient one normally, a temporary one in any way. The supervisor
+        above takes that as a normal end, so give it restart="transient" or "temporary" there; a top one has ended.
 
     `children` holds one Child or Supervisor for each that will be started, with unique names.
     """
@@ -146,14 +154,19 @@ class Supervisor:
         restart: Restart = "permanent",
         shutdown: float = math.inf,
         significant: bool = False,
+        auto_shutdown: AutoShutdown = "never",
     ) -> None:
         self.name, self.named = "supervisor" if name is None else checked_name("supervisor", name), name is not None
         self.strategy: Strategy = strategy
         try:
             if strategy not in get_args(Strategy):
                 raise SpecError(f"strategy must be one of {', '.join(get_args(Strategy))}, not {strategy!r}")
-            self.policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), math.inf, significant)
+            self.policy = Policy(
+                restart, shutdown, max_restarts, within, backoff or Backoff(), math.inf, significant, auto_shutdown
+            )
             self.children = expand(children)
+            for child in self.children:
+                _fits(child, self.policy)
         except SpecError as error:
             raise SpecError(f"supervisor {self.name!r}: {error}") from None
 
@@ -216,6 +229,13 @@ def checked_name(what: str, name: str) -> str:
             f"{what} {name!r}: name must be made of letters, digits, '_', '.' and '-', and '/' between parts"
         )
     return name
+
+
+def _fits(child: Child[Any] | Supervisor, above: Policy) -> None:
+    try:
+        child.policy.check_below(above)
+    except SpecError as error:
+        raise SpecError(f"child {child.name!r}: {error}") from None
 
 
 def _whole(field: str, value: object, least: int) -> None:

@@ -241,6 +241,16 @@ static PyObject *get_waiting(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(load(((Ring *)self)->r.h->waiting));
 }
 
+static PyObject *get_tail(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(load_acquire(((Ring *)self)->r.h->tail));
+}
+
+static PyObject *get_reading(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((Ring *)self)->r.next);
+}
+
 static int set_waiting(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     uint64_t uid = value ? PyLong_AsUnsignedLongLong(value) : 0;
@@ -254,6 +264,8 @@ static PyGetSetDef ring_attributes[] = {
     {"capacity", get_capacity, NULL, NULL, NULL},
     {"closed", get_closed, NULL, NULL, NULL},
     {"waiting", get_waiting, set_waiting, NULL, NULL},
+    {"tail", get_tail, NULL, NULL, NULL},
+    {"reading", get_reading, NULL, NULL, NULL},
     {0},
 };
 

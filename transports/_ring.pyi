@@ -79,6 +79,13 @@ class Ring:
         """The record in hand there is handled: DONE. The head moves over all that is over at the front, and producers
         that wait for room are woken. Nothing happens if it is not in hand. Corrupt."""
 
+    @property
+    def tail(self) -> int:
+        """The position behind the last record that was published."""
+    @property
+    def reading(self) -> int:
+        """The consumer's position: all records before it were taken, or were over already."""
+
     # --- the owner of the mailbox (guardian): none of these takes the producers' lock
 
     def grant(self, attempt: int, /) -> None:

@@ -63,6 +63,9 @@ class Desk:
         if parent != ROOT and above is None:
             guardian.peers.refuse(peer.id, m["corr"], "ActorDied", "the parent has ended")
             return
+        if parent in guardian.tree and (problem := self._misfit(m["nodes"][0], parent)):
+            guardian.peers.refuse(peer.id, m["corr"], "SpecError", problem)
+            return
         try:
             for node in m["nodes"]:
                 over = above if node["under"] < 0 else records[node["under"]]
@@ -81,6 +84,14 @@ class Desk:
             guardian.peers.refuse(peer.id, m["corr"], "ModuleUnavailable", refused)
             return
         self._grow(m["nodes"], records, parent)
+
+    def _misfit(self, node: dict[str, Any], parent: int) -> str:
+        """Why it can't be a child of this one; "" if it can."""
+        try:
+            Policy.from_wire(node["policy"]).check_below(self.guardian.tree.policy(parent))
+        except SpecError as error:
+            return f"child {node.get('name') or node['base']!r} of {self.guardian.tree.name(parent)!r}: {error}"
+        return ""
 
     def _record(self, node: dict[str, Any], above: Record | None) -> Record:
         registry = self.guardian.registry
@@ -166,9 +177,11 @@ class Desk:
 
     def op_restart(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self._command(m, "restart")
+        self.guardian.hands.reopen()  # one that had FAILED is resumed
 
     def op_resume(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self._command(m, "resume")
+        self.guardian.hands.reopen()
 
     def _command(self, m: Message, name: str) -> None:
         if m["uid"] in self.guardian.tree:
@@ -260,6 +273,7 @@ class Desk:
             guardian.peers.send(peer, {**answer, "name": record.name, "reason": reason, "failed": failed})
         else:
             guardian.mailroom.users.setdefault(uid, set()).add(peer.id)
+            peer.mailboxes.add(uid)
             options = record.options.get("mailbox") or {}
             guardian.peers.send(
                 peer, {**answer, "overflow": options.get("overflow", "block")}, [record.mail_fd, record.door]
@@ -272,6 +286,7 @@ class Desk:
             peers.send(peer, {"seq": m["seq"]})
         else:
             peers.lane_users.setdefault(other.id, set()).add(peer.id)
+            peer.answers.add(other.id)
             peers.send(peer, {"seq": m["seq"]}, [other.replies_fd, other.bell])
 
     def op_ledger(self, peer: Peer, m: Message, fds: list[int]) -> None:
@@ -321,12 +336,25 @@ class Desk:
         guardian.watch.monitor(
             peer, record, guardian.registry.ended.get(uid), uid, m["monitor"], m["incarnations"], failed
         )
+        if "seq" in m:
+            guardian.peers.send(peer, {"seq": m["seq"]})
 
     def op_demonitor(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.watch.demonitor(peer, m["monitor"])
 
     def op_link(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        self.guardian.deaths.link(m["a"], m["b"])
+        other, mine = self.guardian.registry.by_uid.get(m["uid"]), self._own(peer)
+        if other is not None and not other.is_worker:
+            self.guardian.peers.send(peer, {"seq": m["seq"], "supervisor": True})
+            return
+        self.guardian.peers.send(peer, {"seq": m["seq"]})
+        if mine is not None:
+            self.guardian.deaths.link(mine, m["uid"])
+
+    def op_unlink(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        if self._own(peer) is not None:
+            self.guardian.watch.unlink(peer.uid, m["uid"])
+        self.guardian.peers.send(peer, {"seq": m["seq"]})
 
     def op_subscribe(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.watch.subscribe(peer, m["what"], m["on"])

@@ -57,9 +57,7 @@ class Hands:
 
     def _do_spawn(self, action: act.Spawn) -> None:
         record = self.guardian.registry.by_uid[action.uid]
-        record.doomed = 0
-        if record.mail is not None and record.mail.closed == FAILED:  # resumed
-            record.mail.reopen()
+        record.doomed, record.override = 0, None
         self.guardian.nursery.begin(record)
 
     def _do_ask(self, action: act.Ask) -> None:
@@ -137,17 +135,26 @@ class Hands:
         self.guardian.watch.event("restarted", self.guardian.registry.by_uid[action.uid])
 
     def _do_escalated(self, action: act.Escalated) -> None:
-        record = self.guardian.registry.by_uid[action.uid]
-        self.guardian.watch.event("escalated", record, action.reason.to_wire())
+        record, cause = (self.guardian.registry.by_uid[uid] for uid in (action.uid, action.cause))
+        self.guardian.watch.event("escalated", record, action.reason.to_wire(), cause=cause.name)
         self.guardian.watch.log(
             "error",
             "escalated: too many restarts below it",
             actor=self.guardian.watch.address(record.name),
+            cause=self.guardian.watch.address(cause.name),
             reason=str(action.reason),
         )
 
     def _do_allstopped(self, action: act.AllStopped) -> None:
         self.guardian.timers.after(0.0, self.guardian.leave)
+
+    def reopen(self) -> None:
+        """Something was resumed: mail is taken again by all of it, also by those whose turn to start comes later."""
+        tree = self.guardian.tree
+        for uid, record in self.guardian.registry.by_uid.items():
+            mail = record.mail
+            if mail is not None and mail.closed == FAILED and uid in tree and tree.status(uid) != "failed":
+                mail.reopen()
 
     # --- starts that fail
 

@@ -17,7 +17,7 @@ from ..message import BEGUN, HANDLE, Kind
 from ..slots import published
 from ..transports._ring import Record as RingRecord
 from ..transports._ring import Ring, create
-from .peers import Peers
+from .peers import Peer, Peers
 from .registry import Record
 from .segments import Segments
 from .watch import Watch
@@ -72,10 +72,10 @@ class Mailroom:
         self.owe_nothing(record, reason)
         self._settle(record, record.mail.sweep(), reason, False, 0)
         for endpoint in self.users.pop(record.uid, ()):
-            if endpoint in self.peers.by_id:
-                self.peers.tell(
-                    self.peers.by_id[endpoint], Kind.ENDED, {"uid": record.uid, "name": record.name, "reason": reason}
-                )
+            peer = self.peers.by_id.get(endpoint)
+            if peer is not None:
+                peer.mailboxes.discard(record.uid)
+                self.peers.tell(peer, Kind.ENDED, {"uid": record.uid, "name": record.name, "reason": reason})
         self.segments.somebody_gone()
         record.mail = None
         os.close(record.mail_fd)
@@ -137,6 +137,9 @@ class Mailroom:
         if fd >= 0:
             os.close(fd)
 
-    def reader_gone(self, endpoint: int) -> None:
-        for number in self.readers.pop(endpoint, set()).copy():
+    def peer_gone(self, peer: Peer) -> None:
+        """It uses no mailbox any more and reads no large answer."""
+        for uid in peer.mailboxes:
+            self.users.get(uid, set()).discard(peer.id)
+        for number in self.readers.pop(peer.id, set()).copy():
             self.drop_blob(number)

@@ -71,8 +71,8 @@ class Guardian:
         self.watch = Watch(self.peers, self.system, self.owner.id, self.timers.after)
         self.segments = Segments(self.peers, self.registry, self.timers, config.get("memory"))
         self.mailroom = Mailroom(self.peers, self.watch, self.segments)
-        self.peers.on_removed.append(self.mailroom.reader_gone)
-        self.peers.on_removed.append(self.segments.process_gone)
+        self.peers.on_removed.append(self.mailroom.peer_gone)
+        self.peers.on_removed.append(lambda peer: self.segments.process_gone(peer.id))
         self.tree = Tree(random.Random())
         self.desk = Desk(self)
         self.nursery = Nursery(self, config)
@@ -173,6 +173,7 @@ class Guardian:
         self.off(peer.sock.fileno())
         record = self.registry.by_uid.get(peer.uid)
         if peer.uid == 0:
+            self.deaths.ring_owed(peer)
             self.watch.forget_peer(peer)
             self.peers.remove(peer)
         elif record is not None and record.peer is peer and not record.pid:

@@ -43,6 +43,8 @@ class Peer:
             undo.pop_all()
         self.news: collections.deque[tuple[bytes, int, int, int, int]] = collections.deque()
         self.outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
+        self.mailboxes: set[int] = set()  # uids of those that it mapped, so at most these does it owe a bell
+        self.answers: set[int] = set()  # endpoints whose reply lane it mapped
         self.closed = False
 
     def lanes(self) -> list[int]:
@@ -70,7 +72,7 @@ class Peers:
         self.by_id: dict[int, Peer] = {}
         self._ids = itertools.count(GUARDIAN + 1)
         self._want_write, self._want_flush, self._deposit = want_write, want_flush, deposit
-        self.on_removed: list[Callable[[int], None]] = []
+        self.on_removed: list[Callable[[Peer], None]] = []
         self.actors: dict[
             int, int
         ] = {}  # endpoint -> uid of the actor that it was, also when it is gone: what it sent may still be in hand
@@ -99,9 +101,12 @@ class Peers:
         self.by_id.pop(peer.id, None)
         for user in self.lane_users.pop(peer.id, ()):
             if user in self.by_id:
+                self.by_id[user].answers.discard(peer.id)
                 self.tell(self.by_id[user], Kind.GONE, peer.id)
+        for endpoint in peer.answers:
+            self.lane_users.get(endpoint, set()).discard(peer.id)
         for hear in self.on_removed:
-            hear(peer.id)
+            hear(peer)
         peer.close()
 
     # --- control lane

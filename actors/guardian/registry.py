@@ -43,6 +43,7 @@ class Record:
         self.births = 0  # attempts of the present incarnation that died before their hello
         self.bye: dict[str, Any] = {}
         self.override: dict[str, Any] | None = None  # the reason, when the guardian killed it for another's death
+        self.by_link = False  # that was the reason of its last end
         self.doomed = 0  # signal to send at its hello
         self.spawner: tuple[int, int] | None = None  # (endpoint, corr) to be told when it is ready
         self.failures: dict[int, tuple[str, str]] = {}  # while it starts: uid below -> its name, its traceback

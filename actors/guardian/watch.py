@@ -29,7 +29,10 @@ class Watch:
         self.peers, self.node, self.owner, self._later = peers, node, owner, later
         self.dead: collections.Counter[str] = collections.Counter()  # dead letters by actor, in the present second
         self.monitors: dict[int, dict[tuple[int, int], bool]] = {}  # uid -> (endpoint, monitor) -> incarnations too
-        self.waits: dict[int, set[tuple[int, int]]] = {}  # uid -> (endpoint, corr) of those that wait for its end
+        self.waits: dict[
+            int, dict[tuple[int, int], None]
+        ] = {}  # uid -> (endpoint, corr) of those that wait for its end
+        self.of_peer: dict[int, tuple[dict[int, int], dict[int, int]]] = {}  # endpoint -> monitor -> uid, corr -> uid
         self.links: dict[int, set[int]] = {}  # uid -> uids linked to its present incarnation
         self.subscribers: dict[str, set[int]] = {"events": set(), "dead_letters": set()}
 
@@ -54,10 +57,21 @@ class Watch:
             self._down(peer, monitor, uid, known["name"], known["reason"], False)
         else:
             self.monitors.setdefault(uid, {})[peer.id, monitor] = incarnations
+            self._of(peer.id)[0][monitor] = uid
+
+    def _of(self, endpoint: int) -> tuple[dict[int, int], dict[int, int]]:
+        """What this process listens for: else every death would look through all of everybody's."""
+        return self.of_peer.setdefault(endpoint, ({}, {}))
 
     def demonitor(self, peer: Peer, monitor: int) -> None:
-        for watchers in self.monitors.values():
-            watchers.pop((peer.id, monitor), None)
+        uid = self._of(peer.id)[0].pop(monitor, 0)
+        self._drop(self.monitors, uid, (peer.id, monitor))
+
+    def _drop(self, lists: dict[int, dict[tuple[int, int], Any]], uid: int, key: tuple[int, int]) -> None:
+        if uid in lists:
+            lists[uid].pop(key, None)
+            if not lists[uid]:
+                del lists[uid]
 
     def incarnation_died(self, record: Record, reason: dict[str, Any]) -> None:
         for (endpoint, monitor), incarnations in self.monitors.get(record.uid, {}).items():
@@ -67,17 +81,19 @@ class Watch:
     def actor_ended(self, record: Record, reason: dict[str, Any]) -> None:
         """For good, or FAILED: monitors and waits fire."""
         for endpoint, monitor in self.monitors.pop(record.uid, {}):
+            self._of(endpoint)[0].pop(monitor, None)
             if endpoint in self.peers.by_id:
                 self._down(self.peers.by_id[endpoint], monitor, record.uid, record.name, reason, False)
         for endpoint, corr in self.waits.pop(record.uid, ()):
+            self._of(endpoint)[1].pop(corr, None)
             self.peers.answer(endpoint, corr, reason)
 
     def wait(self, record: Record, endpoint: int, corr: int) -> None:
-        self.waits.setdefault(record.uid, set()).add((endpoint, corr))
+        self.waits.setdefault(record.uid, {})[endpoint, corr] = None
+        self._of(endpoint)[1][corr] = record.uid
 
     def forget_wait(self, endpoint: int, corr: int) -> None:
-        for waiting in self.waits.values():
-            waiting.discard((endpoint, corr))
+        self._drop(self.waits, self._of(endpoint)[1].pop(corr, 0), (endpoint, corr))
 
     def _down(self, peer: Peer, monitor: int, uid: int, name: str, reason: dict[str, Any], restarting: bool) -> None:
         self.peers.tell(
@@ -91,11 +107,18 @@ class Watch:
             self.links.setdefault(a, set()).add(b)
             self.links.setdefault(b, set()).add(a)
 
+    def unlink(self, a: int, b: int) -> None:
+        for one, other in ((a, b), (b, a)):
+            if one in self.links:
+                self.links[one].discard(other)
+                if not self.links[one]:
+                    del self.links[one]
+
     def take_links(self, uid: int) -> set[int]:
         """Those linked to the incarnation that just ended; the links are gone with it."""
         linked = self.links.pop(uid, set())
         for other in linked:
-            self.links.get(other, set()).discard(uid)
+            self.unlink(other, uid)
         return linked
 
     # --- streams
@@ -109,15 +132,11 @@ class Watch:
     def forget_peer(self, peer: Peer) -> None:
         for subscribers in self.subscribers.values():
             subscribers.discard(peer.id)
-        for uid, watchers in list(self.monitors.items()):
-            for key in [key for key in watchers if key[0] == peer.id]:
-                del watchers[key]
-            if not watchers:
-                del self.monitors[uid]
-        for uid, waiting in list(self.waits.items()):
-            waiting -= {each for each in waiting if each[0] == peer.id}
-            if not waiting:
-                del self.waits[uid]
+        monitors, waits = self.of_peer.pop(peer.id, ({}, {}))
+        for monitor, uid in monitors.items():
+            self._drop(self.monitors, uid, (peer.id, monitor))
+        for corr, uid in waits.items():
+            self._drop(self.waits, uid, (peer.id, corr))
 
     def event(self, kind: str, record: Record, reason: dict[str, Any] | None = None, **more: Any) -> None:
         if self.subscribers["events"]:

@@ -25,7 +25,7 @@ from ..exits import ExitReason
 from ..failures import describe
 from ..loop import Loop, Worker, width
 from ..message import Kind
-from ..monitor import Down
+from ..monitor import Down, Monitor
 from ..ref import ActorRef
 from ..reply import died
 from ..shipping import ship, unship
@@ -44,7 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
-Act = tuple[str, ActorRef[Any]]  # ("stop" | "kill" | "restart" | "resume" | "link", whom)
+Act = tuple[str, ActorRef[Any]]  # ("stop" | "kill" | "restart" | "resume" | "link" | "unlink", whom)
 
 
 class LocalClock(ManualClock):
@@ -78,6 +78,9 @@ class _LocalLoop(Loop):
         value = self._begin(self.workers[0], record)
         if value is not None:
             await self._finish(self.workers[0], record, value)
+
+    def _heard_down(self, monitor: Monitor, down: Down) -> None:
+        self.post(self._call_on_down, monitor, down)  # nothing was sent that could come first
 
     async def run_posted(self) -> None:
         while self.local and not self.leaving:
@@ -162,7 +165,7 @@ class Local(Generic[A]):
         for number, monitor in zip(found, mine, strict=False):
             if not restarting:
                 del self._world.watched[number], self._world.monitors[number]
-            monitor._callback(Down(ref, reason or ExitReason("signal"), restarting))
+            monitor._callback(monitor, Down(ref, reason or ExitReason("signal"), restarting))
         self._work()
 
     def stop(self) -> None:

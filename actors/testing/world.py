@@ -298,6 +298,7 @@ class World(Client):
         raise ActorsError(f"{self.address(name)} is in this process and has no mailbox")
 
     def exchange(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[wire.Message, list[int]]:
+        self.send(op, **fields)
         return {"body": b"", "names": []}, []
 
     # --- what a guardian does
@@ -307,8 +308,8 @@ class World(Client):
             self.watched[fields["monitor"]] = fields["uid"]
         elif op == "demonitor":
             self.watched.pop(fields["monitor"], None)
-        elif op in ("link", "stop", "kill", "restart", "resume") and self.acting:
-            known = self.actors.get(fields["b"] if op == "link" else fields["uid"])
+        elif op in ("link", "unlink", "stop", "kill", "restart", "resume") and self.acting:
+            known = self.actors.get(fields["uid"])
             if known is not None:
                 self.acting[-1].acts.append((op, known.ref))
 

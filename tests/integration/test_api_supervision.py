@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -101,6 +102,8 @@ def pids(tree: Any) -> dict[str, int]:
         (lambda: Child(Plain, restart="often"), r"child 'plain': restart must be one of permanent, transient, temporary, not 'often'"),
         (lambda: Child(Plain, shutdown=-1.0), r"child 'plain': shutdown must be 0 or more seconds"),
         (lambda: Child(Plain, redeliver=-1), r"child 'plain': redeliver must be a whole number from 0 on, not -1"),
+        (lambda: Child(Plain, mailbox=5), r"child 'plain': mailbox must be None or MailboxOptions\(…\), not 5"),
+        (lambda: Child(Plain, progress_timeout="1"), r"child 'plain': progress_timeout must be None or more than 0 seconds, not '1'"),
         (lambda: Child(Plain, on_error="ignore"), r"child 'plain': on_error must be one of crash, continue, not 'ignore'"),
         (lambda: Supervisor(Child(Plain), name="s", strategy="all_for_one"), r"supervisor 's': strategy must be one of one_for_one"),
         (lambda: Supervisor(Child(Plain, name="x"), Child(Plain, name="x"), name="s"), r"supervisor 's': two children are called 'x'"),
@@ -203,6 +206,94 @@ def test_children_are_added_one_at_a_time_and_numbered_if_they_have_no_name(own:
     assert [etl.add(Child(Plain)).name for _ in range(2)] == ["etl/plain-2", "etl/plain-3"]
     with pytest.raises(SpecError, match="add takes one child at a time"):
         etl.add(Child(Plain, name="more", count=2))
+
+
+def test_a_removed_child_is_gone_and_its_name_is_free(own: ActorSystem, journal: Journal) -> None:
+    """Running or FAILED; who is not there is named, with those that are."""
+    etl = own.start(Supervisor(Child(Plain, name="a"), Child(Plain, name="b"), name="etl", max_restarts=0))
+    first = etl["a"]
+    etl.remove("a")
+    assert list(etl.children()) == ["b"]
+    assert first.wait(0.001).kind == "shutdown"
+    assert etl.add(Child(Plain, name="a")).ask("pid").result(5) > 0  # type: ignore[union-attr]
+    etl["b"].tell(Plain.fail)
+    etl["b"].wait(5)
+    assert etl["b"].info()["status"] == "failed"
+    etl.remove("b")
+    assert list(etl.children()) == ["a"]
+    with pytest.raises(ActorNotFound, match=r"'etl' has no child 'b'; it has: a"):
+        etl.remove("b")
+
+
+def test_a_significant_child_that_has_done_its_work_ends_the_tree(own: ActorSystem, journal: Journal) -> None:
+    """In reverse order, for the reason "shutdown"; the name is free, and the system goes on."""
+    parts = [
+        Child(Part, journal, "helper", name="helper"),
+        Child(Part, journal, "job", name="job", restart="transient", significant=True),
+        Child(Part, journal, "last", name="last"),
+    ]
+    top = own.start(Supervisor(*parts, name="batch", auto_shutdown="any_significant"))
+    job = top["job"]
+    job.tell(Part.leave)
+    assert top.wait(10) == ExitReason("shutdown")
+    assert job.wait(10) == ExitReason("normal")
+    assert journal.lines()[3:] == ["stop job", "stop last", "stop helper"]
+    assert own.tree()["children"] == []
+
+
+def test_a_job_that_is_done_before_its_siblings_are_ready_ends_a_tree_that_has_started(own: ActorSystem) -> None:
+    top = own.start(Supervisor(
+        Child(Hasty, name="job", restart="temporary", significant=True), Child(Unhurried, name="slow"),
+        name="batch", auto_shutdown="all_significant",
+    ))  # fmt: skip
+    assert top.wait(10) == ExitReason("shutdown")
+
+
+class Hasty(Actor):
+    def on_start(self) -> None:
+        self.stop()
+
+
+class Unhurried(Actor):
+    def on_start(self) -> None:
+        with contextlib.suppress(ActorNotFound):  # it was faster
+            self.system.lookup("batch/job").wait(10)
+
+
+def test_a_significant_child_is_not_added_where_it_would_mean_nothing(own: ActorSystem) -> None:
+    etl = own.start(Supervisor(name="etl"))
+    with pytest.raises(
+        SpecError, match=r"child 'plain' of 'etl': significant must be False where the supervisor's auto_shutdown is"
+    ):
+        etl.add(Child(Plain, restart="transient", significant=True))
+    assert etl.children() == {}
+
+
+def test_what_was_resumed_takes_mail_at_once_also_before_its_turn_to_start(own: ActorSystem, tmp_path: Path) -> None:
+    """The first of a FAILED group hangs in its start; the second takes mail from the moment of `resume` on."""
+    gate = Gate(tmp_path / "gate")
+    inner = Supervisor(
+        Child(Gated, gate, str(tmp_path / "closed"), name="first"),
+        Child(Plain, name="second"),
+        name="inner",
+        max_restarts=0,
+    )
+    top = own.start(Supervisor(inner, name="top", max_restarts=0))
+    second = top["inner"]["second"]
+    (tmp_path / "closed").touch()
+    os.kill(top["inner"]["first"].info()["pid"], signal.SIGKILL)
+    top["inner"].wait(10)
+    top.resume("inner")
+    until(lambda: top["inner"]["first"].info()["status"] == "starting", "the first starts")
+    pid = second.ask(Plain.pid)
+    gate.open()
+    assert pid.result(10) > 0
+
+
+class Gated(Plain):
+    def __init__(self, gate: Gate, closed: str) -> None:
+        if Path(closed).exists():
+            gate.wait()
 
 
 def test_permanent_is_a_childs_default(own: ActorSystem) -> None:

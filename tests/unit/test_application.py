@@ -148,6 +148,11 @@ def test_the_tree_may_have_a_table_of_its_own(folder: Path) -> None:
         ("chlid = []", r"supervisor 'app': unknown field 'chlid'; did you mean 'child'"),
         ('child = "x"', r"supervisor 'app': child must be an array of tables"),
         ('[[supervisor]]\nname = "s"\nwithin = 0', r"supervisor 's': within must be"),
+        (
+            '[[child]]\nfactory = "workers:Reader"\nname = "r"\nrestart = "temporary"\nsignificant = true',
+            r"supervisor 'app': child 'r': significant must be False where the supervisor's auto_shutdown",
+        ),
+        ('auto_shutdown = "always"', r"supervisor 'app': auto_shutdown must be one of"),
         ("name = ", r"Invalid value"),
     ],
 )
