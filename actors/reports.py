@@ -20,7 +20,8 @@ class Event:
 
     kind: started, crashed, exited, restarting, restarted, stopped, failed, escalated or unrestored (its `restore()`
     failed, and it began afresh). reason: why, where there is a why. time: seconds since the epoch. pid: of the process
-    concerned, None when there is none. details: what else is known (`delay` of a restart).
+    concerned, None when there is none. details: what else is known (`delay` of a restart, `cause` of an escalation: the
+    name of who failed first).
     """
 
     kind: str
