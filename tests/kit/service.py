@@ -13,7 +13,7 @@ SECONDS = 30.0  # a service that takes longer to end hangs
 
 
 class Service:
-    """Runs until it ends or is killed (`stop`)."""
+    """Runs in a session of its own until it ends or is killed (`stop`)."""
 
     def __init__(
         self, folder: Path, *arguments: str, before: Sequence[str] = (), environ: Mapping[str, str] | None = None
@@ -22,7 +22,7 @@ class Service:
         command = [*before, sys.executable, "-m", "actors", "run", *arguments]
         self.process = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **(environ or {})},
+            env={**os.environ, **(environ or {})}, start_new_session=True,
         )  # fmt: skip
 
     def line(self) -> str:
@@ -37,6 +37,10 @@ class Service:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """As a terminal does."""
+        os.killpg(self.process.pid, number)
 
     def end(self) -> tuple[int, str, str]:
         """Exit code, the rest of stdout, stderr."""
