@@ -3,7 +3,8 @@
 Rule: a good process. It is what a shell, a container or systemd expects of one:
 
     SIGTERM, SIGINT, SIGHUP   the first drains for `grace` seconds, then the shutdown times apply, which end in SIGKILL;
-                              the second has its default effect, whereupon the guardian kills what is left
+                              a second SIGTERM or SIGINT has its default effect, whereupon the guardian kills what is
+                              left (hangups come in twos, from the shell and from the kernel: they don't count)
     exit code                 0: all have ended, none failed; 70 (EX_SOFTWARE): one has failed, and the first cause is on
                               stderr; 128 + n: ended by signal n; 1: it could not start, or its guardian was killed
     SIGTSTP (Ctrl-Z)          stops this process alone; the actors, in a session of their own, go on, and `fg` finds them
@@ -62,7 +63,7 @@ def run(tree: Supervisor, name: str, grace: float = GRACE) -> int:
 
 
 class Interruption:
-    """The first signal, as an event of the running loop; the next one has its default effect."""
+    """The first signal, as an event of the running loop; a second SIGTERM or SIGINT has its default effect."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -82,7 +83,7 @@ class Interruption:
 
     def _first(self, number: int, frame: FrameType | None) -> None:
         for each in self._before:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
         self.number = number
         if self._loop is not None and self._came is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._came.set)
