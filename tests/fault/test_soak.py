@@ -25,6 +25,7 @@ RECEIVERS, WIDE, SENDERS = 7, 3, 10  # 20 actors
 CONCURRENCY = 3  # of the wide ones
 WORK = 0.005  # seconds a message, which keeps the receivers busy half of the time
 WARM_UP = 0.2  # of the time, not measured
+LONG = 2000  # bytes of the program's asks and answers: its lane for answers (4 MB) is in use as a whole by then
 PAUSE = 0.5  # seconds between two measurements
 SLOPE = 10e6  # bytes an hour
 
@@ -35,11 +36,11 @@ class Receiver(Actor):
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
 
-    def note(self, sender: str, number: int, padding: bytes = b"") -> int:
+    def note(self, sender: str, number: int, padding: bytes = b"") -> int | bytes:
         self.journal.write("begin", sender, number)
         time.sleep(WORK)
         self.journal.write("end", sender, number)
-        return number
+        return number if len(padding) < LONG else padding
 
 
 class WideReceiver(Actor):
@@ -50,20 +51,23 @@ class WideReceiver(Actor):
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
 
-    async def note(self, sender: str, number: int, padding: bytes = b"") -> int:
+    async def note(self, sender: str, number: int, padding: bytes = b"") -> int | bytes:
         import asyncio
 
         self.journal.write("begin", sender, number)
         await asyncio.sleep(CONCURRENCY * WORK)
         self.journal.write("end", sender, number)
-        return number
+        return number if len(padding) < LONG else padding
 
 
 class Numbered:
-    """Sends numbered tells and asks, and writes down what became of them. Picklable."""
+    """Sends numbered tells and asks, and writes down what became of them.
 
-    def __init__(self, name: str, journal: Journal) -> None:
-        self.name, self.journal = name, journal
+    padding: bytes of an ask and its answer, at least.
+    """
+
+    def __init__(self, name: str, journal: Journal, padding: int = 0) -> None:
+        self.name, self.journal, self.padding = name, journal, padding
         self.numbers = itertools.count()
 
     def send(self, target: ActorRef[Any]) -> None:
@@ -77,10 +81,11 @@ class Numbered:
                 target.tell("note", sender, number, padding)
                 self.journal.write("sent", sender, number)
                 continue
+            padding += bytes(self.padding)
             reply = target.ask("note", sender, number, padding)
             self.journal.write("sent", sender, number)
             try:
-                assert reply.result(60) == number
+                assert reply.result(60) in (number, padding)
             except ActorDied as died:
                 assert died.restarting
                 self.journal.write("told", sender, number)
@@ -103,7 +108,11 @@ class Thread(threading.Thread):
 
     def __init__(self, name: str, targets: list[ActorRef[Any]], journal: Journal) -> None:
         super().__init__(name=name)
-        self.targets, self.numbered, self.over = itertools.cycle(targets), Numbered(name, journal), threading.Event()
+        self.targets, self.numbered, self.over = (
+            itertools.cycle(targets),
+            Numbered(name, journal, LONG),
+            threading.Event(),
+        )
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -115,36 +124,68 @@ class Thread(threading.Thread):
 
 
 class Gauge:
-    """Memory and descriptors of the whole system, by time."""
+    """Memory and descriptors of the program and its system, by time."""
 
     def __init__(self, system: ActorSystem) -> None:
         self.warden = os.getpgid(system.guardian_pid)
         self.fixed = [os.getpid(), self.warden, system.guardian_pid]
-        self.memory: list[tuple[float, float]] = []  # (seconds, bytes)
+        self.times: list[float] = []  # seconds
+        self.memory: dict[str, list[int]] = {role: [] for role in ("program", "warden", "guardian", "zygote", "actors")}
         self.descriptors: list[int] = []
 
     def measure(self) -> None:
-        """Memory of the system's processes and of the program: anonymous and shared pages, each shared one counted once
-        altogether (pages of files are others' as well). Descriptors of those that are not restarted."""
-        total = 0
-        for pid in (os.getpid(), self.warden, *(each.pid for each in descendants(self.warden))):
-            try:
-                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            total += sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) << 10
-        self.memory.append((time.monotonic(), total))
+        """Memory: anonymous and shared pages, each shared one counted once altogether (pages of files are others' as
+        well). Descriptors of those that are not restarted."""
+        totals = dict.fromkeys(self.memory, 0)
+        for pid, title in ((os.getpid(), "program"), *((each.pid, each.title) for each in descendants(self.warden)),
+                           (self.warden, "warden")):  # fmt: skip
+            role = title.rpartition(" ")[2]
+            totals[role if role in totals else "actors"] += memory(pid)
+        self.times.append(time.monotonic())
+        for role, total in totals.items():
+            self.memory[role].append(total)
         self.descriptors.append(sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.fixed))
 
-    def slope(self) -> float:
+    @property
+    def totals(self) -> list[int]:
+        """Bytes of all of them."""
+        return [sum(each) for each in zip(*self.memory.values(), strict=True)]
+
+    def slope(self, sizes: list[int]) -> float:
         """Bytes an hour, by least squares."""
-        return statistics.linear_regression(*zip(*self.memory, strict=True)).slope * 3600
+        return statistics.linear_regression(self.times, sizes).slope * 3600
+
+    def __str__(self) -> str:
+        slopes = ", ".join(f"{role} {self.slope(sizes) / 1e6:+.2f}" for role, sizes in self.memory.items())
+        first, last = self.ends()
+        return (
+            f"memory {min(self.totals) / 1e6:.1f} to {max(self.totals) / 1e6:.1f} MB, slope in MB/h "
+            f"{self.slope(self.totals) / 1e6:+.2f} ({slopes}); descriptors {first:g}, then {last:g}"
+        )
+
+    def ends(self) -> tuple[float, float]:
+        """Descriptors in the first and in the second half of the time, as a rule."""
+        middle = len(self.descriptors) // 2
+        return statistics.median(self.descriptors[:middle]), statistics.median(self.descriptors[middle:])
+
+
+def memory(pid: int) -> int:
+    """Bytes of one process; 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) << 10
 
 
 def run_load(
     system: ActorSystem, journal: Journal, seconds: float, pause: float, rng: random.Random
 ) -> tuple[int, Gauge]:
-    """20 actors and two threads for so long, with a kill every `pause` seconds. The number of kills, and the gauge."""
+    """20 actors and two threads for so long, with a kill every `pause` seconds. The number of kills, and the gauge.
+
+    Victims are drawn like cards: by chance, but nobody twice in a round, so that the actors are of all ages at any time
+    and their memory, which grows in their first seconds, is as good as constant.
+    """
     spawn = {"backoff": Backoff(0.0, 0.0)}
     narrow = [system.spawn(Receiver, journal, name=f"narrow{number}", **spawn) for number in range(RECEIVERS)]
     wide = [system.spawn(WideReceiver, journal, name=f"wide{number}", **spawn) for number in range(WIDE)]
@@ -155,11 +196,13 @@ def run_load(
         thread.start()
     gauge, kills = Gauge(system), 0
     begin = time.monotonic()
+    victims: list[ActorRef[Any]] = []
     next_kill, next_look = begin + pause, begin + WARM_UP * seconds
     while (now := time.monotonic()) < begin + seconds:
         if now >= next_kill:
             next_kill += pause
-            pid = rng.choice([*targets, *senders]).info()["pid"]
+            victims = victims or rng.sample([*targets, *senders], RECEIVERS + WIDE + SENDERS)
+            pid = victims.pop().info()["pid"]
             if pid:
                 kill(pid)
                 kills += 1
@@ -200,21 +243,15 @@ def test_under_load_and_kills_nothing_is_lost_and_nothing_grows(
     history = History()
     history.read(journal)
     both = set(history.handled) & set(history.reported)
-    first, last = (statistics.median(part) for part in halves(gauge.descriptors))
-    sizes = [size / 1e6 for _, size in gauge.memory]
     print(
         f"{seconds:g} s, {kills} kills; {len(history.accepted)} accepted, {len(history.handled)} handled, "
-        f"{len(history.reported)} reported, {len(both)} both; memory {min(sizes):.1f} to {max(sizes):.1f} MB, "
-        f"slope {gauge.slope() / 1e6:+.2f} MB/h; descriptors {first:g}, then {last:g}"
+        f"{len(history.reported)} reported, {len(both)} both; {gauge}"
     )
     assert kills > seconds / pause / 2
     history.check()
     assert history.reported, "no kill hit a message in hand: there was no load"
     assert len(both) <= kills * CONCURRENCY
+    first, last = gauge.ends()
     assert last <= first
     if seconds >= 300:
-        assert gauge.slope() < SLOPE
-
-
-def halves(values: list[int]) -> tuple[list[int], list[int]]:
-    return values[: len(values) // 2], values[len(values) // 2 :]
+        assert gauge.slope(gauge.totals) < SLOPE
