@@ -5,8 +5,9 @@ Rule: a good process. It is what a shell, a container or systemd expects of one:
     SIGTERM, SIGINT, SIGHUP   the first drains for `grace` seconds, then the shutdown times apply, which end in SIGKILL;
                               a second SIGTERM or SIGINT has its default effect, whereupon the guardian kills what is
                               left (hangups come in twos, from the shell and from the kernel: they don't count)
-    exit code                 0: all have ended, none failed; 70 (EX_SOFTWARE): one has failed, and the first cause is on
-                              stderr; 128 + n: ended by signal n; 1: it could not start, or its guardian was killed
+    exit code                 0: all have ended, none failed; 70 (EX_SOFTWARE): one has failed (its restarts are used up,
+                              or it crashed and is never restarted), and the first cause is on stderr; 128 + n: ended
+                              by signal n; 1: it could not start, or its guardian was killed
     SIGTSTP (Ctrl-Z)          stops this process alone; the actors, in a session of their own, go on, and `fg` finds them
     systemd                   READY=1 when the whole tree is ready, STOPPING=1 when it ends, WATCHDOG=1 (below)
     PID 1                     an init of its own above it (init.py)
@@ -108,27 +109,28 @@ class Service:
     async def live(self) -> int:
         """Start, stay, end: the exit code."""
         interrupted = asyncio.create_task(self.interruption.wait())
-        cause, beat = asyncio.create_task(_first_cause(self.events)), asyncio.create_task(self._beat())
+        failures, beat = asyncio.create_task(_failures(self.events)), asyncio.create_task(self._beat())
+        failure = ""
         try:
-            failed = await self._stay(interrupted)
-            self.events.close()
-            failure = f"failed; the first cause: {await cause}" if failed else ""
+            await self._stay(interrupted)
+            if not self.interruption.number:
+                self.events.close()
+                failure = "".join(f"failed; the first cause: {each}" for each in (await failures)[:1])
             if failure:
                 _say(f"{self.system.name} has {failure}")
             await self._drain(failure)
         finally:
-            for task in (interrupted, cause, beat):
+            for task in (interrupted, failures, beat):
                 task.cancel()
             await self.system.aclose("stop")
         number = self.interruption.number
-        return 128 + number if number else EX_SOFTWARE if failed else 0
+        return 128 + number if number else EX_SOFTWARE if failure else 0
 
-    async def _stay(self, interrupted: asyncio.Task[None]) -> bool:
-        """Until a signal comes, or nothing is left that runs or will: True if something failed."""
-        if await _unless(interrupted, self.system.start_async(self.tree)) is None:
-            return False
-        self.notifier.tell(READY=1, STATUS=f"{self.system.name} is running")
-        return bool(await _unless(interrupted, _all_ended(self.system)))
+    async def _stay(self, interrupted: asyncio.Task[None]) -> None:
+        """Until a signal comes, or nothing is left that runs or will."""
+        if await _unless(interrupted, self.system.start_async(self.tree)) is not None:
+            self.notifier.tell(READY=1, STATUS=f"{self.system.name} is running")
+            await _unless(interrupted, _all_ended(self.system))
 
     async def _drain(self, failure: str) -> None:
         """Handle what was accepted while the grace time lasts; then the shutdown times apply."""
@@ -157,13 +159,23 @@ class Service:
                 await asyncio.sleep(self.notifier.watchdog / 2)
 
 
-async def _first_cause(events: Stream[Event]) -> str:
-    """Where restarts were used up first, and why; read to the end of the stream."""
-    found = ""
+async def _failures(events: Stream[Event]) -> list[str]:
+    """What has failed and was not brought back, the first first, read to the end of the stream: whose restarts were used
+    up, and who crashed and is never restarted.
+    """
+    found: dict[ActorRef[Any], str] = {}
+    crashed: set[ActorRef[Any]] = set()
     async for event in events:
-        if event.kind in ("failed", "escalated"):
-            found = found or f"{event.details.get('cause', event.ref.name)} {event.reason}"
-    return found
+        name = event.details.get("cause", event.ref.name)
+        if event.kind in ("failed", "escalated") or (event.kind == "stopped" and event.ref in crashed):
+            found.setdefault(event.ref, f"{name} {event.reason}")
+        elif event.kind == "crashed":
+            crashed.add(event.ref)
+        elif event.kind in ("restarting", "restarted"):
+            crashed.discard(event.ref)
+            if event.kind == "restarted":  # resumed, or its supervisor restarted it
+                found.pop(event.ref, None)
+    return list(found.values())
 
 
 async def _unless(interrupted: asyncio.Task[None], work: Awaitable[T]) -> T | None:
@@ -176,13 +188,13 @@ async def _unless(interrupted: asyncio.Task[None], work: Awaitable[T]) -> T | No
     return None
 
 
-async def _all_ended(system: ActorSystem) -> bool:
-    """Until no actor is left that runs or will: True if one of them failed. Supervisors alone keep nothing alive."""
+async def _all_ended(system: ActorSystem) -> None:
+    """Until no actor is left that runs or will. Supervisors alone keep nothing alive."""
     while True:
         workers = [info for info in screen.flat(await system.tree_async()) if info["kind"] == "worker"]
         alive = [info for info in workers if info["status"] not in ("failed", "stopped")]
         if not alive:
-            return any(info["status"] == "failed" for info in workers)
+            return
         with suppress(ActorNotFound):  # it has just ended
             ref: ActorRef[Any] = await system.lookup_async(alive[0]["name"])
             await ref.wait_async()

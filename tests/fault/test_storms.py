@@ -16,7 +16,7 @@ from kit import descendants, kill, until
 
 AT_ONCE = Backoff(0.0, 0.0)
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
-SECONDS = 4.0  # that the crash loop is watched
+SECONDS = 3.0  # that the crash loop is watched
 
 
 class Mortal(Actor):

@@ -160,6 +160,13 @@ def test_a_failure_four_levels_deep_is_the_exit_code_and_its_first_cause_is_said
     assert "the first cause: app/middle/inner/broken raised ValueError: broken for good" in err.splitlines()[-1]
 
 
+def test_a_temporary_actor_that_crashed_is_no_success(start: Start) -> None:
+    """Nobody restarts it, and nobody may take the job for done."""
+    code, _, err = start("Broken", options='restart = "temporary"').end()
+    assert code == 70
+    assert "the first cause: app/broken raised ValueError: broken for good" in err.splitlines()[-1]
+
+
 def test_a_signal_is_the_exit_code_also_after_a_failure_and_what_works_goes_on_until_then(
     start: Start, name: str
 ) -> None:
