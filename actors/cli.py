@@ -1,12 +1,8 @@
 """The command `actors`: run a tree, look at a running system, act on it, measure.
 
 Rule: each command is a small function from parsed arguments to an exit code, written on the public surface alone. Exit
-codes are the truth: 0 all went well, 1 something failed (said on stderr), 2 the command line is wrong, 128 + n ended by
-signal n.
-
-`run` is the one place of the library that installs signal handlers: the first Ctrl-C or SIGTERM lets the system handle
-what it has accepted, the second ends this program as if there were no handler, whereupon the guardian kills whatever is
-left.
+codes are the truth: 0 all went well, 1 something failed (said on stderr), 2 the command line is wrong, 70 actors of
+`run` have failed, 128 + n ended by signal n. `run` itself is service.py's.
 """
 
 from __future__ import annotations
@@ -18,16 +14,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from . import screen
+from . import init, screen, service
 from .application import load
-from .errors import ActorNotFound, ActorsError, SpecError
-from .exits import ExitReason
+from .errors import ActorsError, SpecError
 from .system import ActorSystem
 
 POSITIONAL = {
@@ -35,15 +28,6 @@ POSITIONAL = {
     "system": "the system's name",
     "actor": "the actor's name, as `actors tree` shows it from the top: etl/reader",
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Signalled(BaseException):
-    """The first signal: leave what is being waited for and drain."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +59,14 @@ def parser() -> argparse.ArgumentParser:
 
     running = add(run, "start a supervised tree and stay until all of it has ended or a signal comes", "tree")
     running.add_argument("--name", help="the system's name (default: the tree's)")
+    running.add_argument(
+        "--grace",
+        type=float,
+        default=service.GRACE,
+        metavar="SECONDS",
+        help="after SIGTERM, Ctrl-C or a hangup: time to handle what was accepted, before the shutdown times apply "
+        "(default: %(default)g, for managers that kill after 30)",
+    )
     drawing = add(tree, "print the tree of a running system", "system")
     drawing.add_argument("--json", action="store_true", help="as data, with every field")
     watching = add(top, "watch the actors of a running system, the busiest first", "system")
@@ -95,59 +87,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
+    grace = service.check_grace(options.grace)
+    init.settle()  # before anything of the user's runs
     spec = load(options.tree)
-    try:
-        with signals_raised(), ActorSystem(options.name or spec.name) as system:
-            try:
-                system.start(spec)
-                failed = wait_for_all(system)
-                for info in failed:
-                    print(f"actors: {info['address']} failed: {info['reason']}", file=sys.stderr)
-                return 1 if failed else 0
-            except Signalled as signalled:
-                print(f"actors: {signal.strsignal(signalled.number)}: finishing; once more kills", file=sys.stderr)
-                return 128 + signalled.number  # leaving `with` normally is what drains
-    except Signalled as signalled:  # while the system was being made or left
-        return 128 + signalled.number
-
-
-@contextmanager
-def signals_raised() -> Iterator[None]:
-    """The first of SIGINT and SIGTERM raises `Signalled`; the next one has its default effect."""
-
-    def first(number: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        raise Signalled(number)
-
-    before = [(number, signal.signal(number, first)) for number in SIGNALS]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-def wait_for_all(system: ActorSystem) -> list[dict[str, Any]]:
-    """Until no actor is left that runs or will: those that have failed, of a failed supervisor it alone. Supervisors
-    alone keep nothing alive.
-    """
-    while True:
-        root = system.tree()
-        workers = [info for info in screen.flat(root) if info["kind"] == "worker"]
-        alive = [info for info in workers if info["status"] not in ("failed", "stopped")]
-        if not alive:
-            return list(failures(root["children"]))
-        with suppress(ActorNotFound):  # it has just ended
-            system.lookup(alive[0]["name"]).wait()
-
-
-def failures(infos: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for info in infos:
-        if info["status"] == "failed":
-            yield {**info, "reason": ExitReason.from_wire(info["reason"])}
-        else:
-            yield from failures(info["children"])
+    return service.run(spec, options.name or spec.name, grace)
 
 
 # --- look and act

@@ -343,6 +343,20 @@ class ActorSystem:
         """
         return drive(one(self._client.request("tree")))
 
+    async def tree_async(self) -> dict[str, Any]:
+        """`tree` for coroutines."""
+        return await drive_async(one(self._client.request("tree")))
+
+    def ping(self, timeout: float | None = None) -> None:
+        """Return when the guardian has answered: it lives and gets to its work. SystemDied: it is gone. TimeoutError: no
+        answer within `timeout` seconds.
+        """
+        self._client.request("ping").result(timeout)
+
+    async def ping_async(self) -> None:
+        """`ping` for coroutines."""
+        await self._client.request("ping")
+
     # --- sharing
 
     def share(self, value: T) -> Shared[T]:
@@ -438,9 +452,11 @@ class ActorSystem:
     def _let_go(self) -> None:
         """End the connection; of several threads one does, the others wait for it, except in a callback of the reader,
         for whose end that one may be waiting."""
-        if self._process is not None:
-            self._process.wait()
         client = self._client
+        if self._process is not None and self._process.wait() < 0:
+            # the warden was killed, and where this program is PID 1 or a subreaper, the guardian fell to it
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, client.guardian_pid, os.WEXITED)
         if not client.closing.acquire(blocking=client.reader is None or not client.reader.is_current()):
             return
         try:

@@ -205,6 +205,9 @@ class Desk:
 
     # --- looking
 
+    def op_ping(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.peers.answer(peer.id, m["corr"])
+
     def op_lookup(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.named(m["name"])
         if record is None:

@@ -28,8 +28,8 @@ def socket_name(system: str) -> str:
 
 def main(fd: int, program: int) -> NoReturn:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # also sent to all of a unit, a session, a machine:
+        signal.signal(number, signal.SIG_IGN)  # the program alone says when it is over
     try:
         pidfd = os.pidfd_open(program)
     except ProcessLookupError:

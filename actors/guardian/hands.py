@@ -135,13 +135,15 @@ class Hands:
         self.guardian.watch.event("restarted", self.guardian.registry.by_uid[action.uid])
 
     def _do_escalated(self, action: act.Escalated) -> None:
-        record, cause = (self.guardian.registry.by_uid[uid] for uid in (action.uid, action.cause))
-        self.guardian.watch.event("escalated", record, action.reason.to_wire(), cause=cause.name)
+        by_uid = self.guardian.registry.by_uid
+        record = by_uid[action.uid]
+        cause = by_uid[action.cause].name if action.cause in by_uid else record.name
+        self.guardian.watch.event("escalated", record, action.reason.to_wire(), cause=cause)
         self.guardian.watch.log(
             "error",
             "escalated: too many restarts below it",
             actor=self.guardian.watch.address(record.name),
-            cause=self.guardian.watch.address(cause.name),
+            cause=self.guardian.watch.address(cause),
             reason=str(action.reason),
         )
 

@@ -21,6 +21,7 @@ from ..transports._ring import Ring, create
 REPLIES = 4 << 20  # bytes of address space for answers; memory appears as it is used
 CONTROL = 256 << 10
 REMEMBERED = 100_000  # endpoints of actors
+LONGEST = 10_000  # reports that wait for a process that does not read (stopped by Ctrl-Z, say)
 LARGEST_NEWS = 32 << 10  # bytes of a record in a control lane; larger ones go by handle
 
 
@@ -45,6 +46,7 @@ class Peer:
         self.outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self.mailboxes: set[int] = set()  # uids of those that it mapped, so at most these does it owe a bell
         self.answers: set[int] = set()  # endpoints whose reply lane it mapped
+        self.missed = 0  # reports, because too many waited already
         self.closed = False
 
     def lanes(self) -> list[int]:
@@ -73,6 +75,7 @@ class Peers:
         self._ids = itertools.count(GUARDIAN + 1)
         self._want_write, self._want_flush, self._deposit = want_write, want_flush, deposit
         self.on_removed: list[Callable[[Peer], None]] = []
+        self.on_caught_up: Callable[[Peer], None] = lambda peer: None  # it has missed reports, and reads again
         self.actors: dict[
             int, int
         ] = {}  # endpoint -> uid of the actor that it was, also when it is gone: what it sent may still be in hand
@@ -125,6 +128,13 @@ class Peers:
             self.backlog.add(peer.id)
             self._want_flush()
 
+    def report(self, peer: Peer, body: bytes, kind: int) -> None:
+        """`put` of what is good to know: dropped and counted while too much of it waits."""
+        if len(peer.news) >= LONGEST:
+            peer.missed += 1
+        else:
+            self.put(peer, body, kind, 0, 0, 0)
+
     def flush(self) -> bool:
         """Move what waited into its lanes. True: some still waits."""
         for number in list(self.backlog):
@@ -133,6 +143,8 @@ class Peers:
                 peer.news.popleft()
             if peer is None or not peer.news:
                 self.backlog.discard(number)
+                if peer is not None and peer.missed:
+                    self.on_caught_up(peer)
         return bool(self.backlog)
 
     def answer(self, endpoint: int, corr: int, value: Any = None, kind: Kind = Kind.VALUE) -> None:

@@ -27,6 +27,7 @@ class Watch:
         self, peers: Peers, node: str, owner: int, later: Callable[[float, Callable[[], object]], None]
     ) -> None:
         self.peers, self.node, self.owner, self._later = peers, node, owner, later
+        peers.on_caught_up = self._caught_up
         self.dead: collections.Counter[str] = collections.Counter()  # dead letters by actor, in the present second
         self.monitors: dict[int, dict[tuple[int, int], bool]] = {}  # uid -> (endpoint, monitor) -> incarnations too
         self.waits: dict[
@@ -169,7 +170,12 @@ class Watch:
         for endpoint in list(self.subscribers[what]):
             peer = self.peers.by_id.get(endpoint)
             if peer is not None:
-                self.peers.put(peer, body, kind, 0, 0, 0)
+                self.peers.report(peer, body, kind)
+
+    def _caught_up(self, peer: Peer) -> None:
+        missed, peer.missed = peer.missed, 0
+        text = "a program did not read for a while and missed log lines, events or dead letters"
+        self.log("warning", text, count=missed, endpoint=peer.id)
 
     # --- logs
 
@@ -182,4 +188,4 @@ class Watch:
     def forward(self, line: bytes) -> None:
         owner = self.peers.by_id.get(self.owner)
         if owner is not None:
-            self.peers.put(owner, line, Kind.LOG, 0, 0, 0)
+            self.peers.report(owner, line, Kind.LOG)

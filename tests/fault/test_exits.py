@@ -76,6 +76,7 @@ FATAL = (
     signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
     signal.SIGSEGV, signal.SIGUSR1,
 )  # fmt: skip
+FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 ENDS: dict[str, tuple[str, tuple[Any, ...], ExitReason]] = {
     "exit 0": ("leave", (0,), ExitReason("exit", code=0)),
     "exit 3": ("leave", (3,), ExitReason("exit", code=3)),
@@ -236,6 +237,21 @@ def test_an_end_in_the_constructor_is_a_spawn_error_that_names_it(shared: ActorS
     assert ends[0].reason == expected
     shared.spawn(Mortal, name="stillborn").kill()
     events.close()
+
+
+@pytest.mark.parametrize("share", [1, pytest.param(10, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("how", ENDS)
+def test_the_reason_is_exact_every_time_and_others_are_untouched(shared: ActorSystem, how: str, share: int) -> None:
+    """Every way to end again and again (the five faults 20 times, all others 10 times): the same exact reason, and the
+    neighbour has the same process throughout.
+    """
+    method, args, expected = ENDS[how]
+    neighbour = shared.lookup("bystander").info()["pid"]
+    for _ in range((20 if expected.signal in FAULTS else 10) * share):
+        mortal = shared.spawn(Mortal, restart="temporary")
+        mortal.tell(method, *args)
+        assert mortal.wait(20) == expected
+    assert shared.lookup("bystander").info()["pid"] == neighbour
 
 
 @pytest.mark.parametrize("count", [50])

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -30,6 +31,9 @@ class Worker(Actor):
     async def hang(self, journal: Journal) -> None:
         journal.write("hangs")
         await asyncio.Event().wait()
+
+    def sleep(self) -> None:
+        time.sleep(60)
 
     def run(self, own_session: bool) -> int:
         self.process = subprocess.Popen(["sleep", "60"], start_new_session=own_session)
@@ -74,6 +78,21 @@ def test_actors_and_their_programs_are_gone_after_the_death_of(
     with ActorSystem(name) as again:
         assert again.spawn(Worker).ask(Worker.pid).result(10)
     system.close()
+
+
+@pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.nightly)])
+def test_the_death_of_the_cleaner_is_cleaned_up_after(times: int, name: str, nothing_is_left: LeakGuard) -> None:
+    """The warden, which ends what a dead guardian leaves, is killed itself: the guardian ends the system in its place,
+    daemons included; whoever waits hears of it, and the next system of the same name starts."""
+    for _ in range(times):
+        system = ActorSystem(name)
+        worker = system.spawn(Worker)
+        worker.ask(Worker.daemonize).result(10)
+        pending = worker.ask(Worker.sleep)
+        kill(family(system.guardian_pid).warden)
+        assert isinstance(pending.exception(10), SystemDied)
+        system.close()
+        until(lambda: not nothing_is_left.processes_left(), "no process is left", GONE)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from actors import Actor, ActorDied, ActorRef, ActorSystem
+from actors import Actor, ActorDied, ActorRef, ActorSystem, Down
 from actors.supervision import Backoff
 from kit import History, Journal, Script, Trap, kill, until
 
@@ -168,6 +168,29 @@ def test_nothing_is_lost_doubled_or_reordered_when_an_actor_dies_at(
     sender.stop()
     sender.wait(30)
     judged(system, target, history, journal, letters, redeliver)
+
+
+@pytest.mark.parametrize("rounds", [50, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_restarts_while_messages_flow_are_heard_once_each_and_hand_over_only_what_was_not_begun(
+    rounds: int, system: ActorSystem, journal: Journal, tmp_path: Any, rng: random.Random
+) -> None:
+    """Killed at random moments under load: a monitor of incarnations hears each death once, a plain one the end alone;
+    what an incarnation had begun is not begun by the next, and no answer of the dead reaches a later ask."""
+    letters, history, trap = system.dead_letters(), History(), Trap(tmp_path)
+    target = system.spawn(Marked, journal, trap, backoff=AT_ONCE)
+    crashes: list[Down] = []
+    ends: list[Down] = []
+    target.monitor(crashes.append, incarnations=True)
+    target.monitor(ends.append)
+    with Load(target, history):
+        for _ in range(rounds):
+            time.sleep(rng.uniform(0.0, 0.01))
+            victim = until(lambda: target.info()["pid"], "it has a process")
+            kill(victim)
+            until(lambda: target.info()["pid"] not in (None, victim), "the next one is there")  # noqa: B023
+    judged(system, target, history, journal, letters, 0)
+    assert [down.restarting for down in crashes] == [True] * rounds + [False]
+    assert [down.restarting for down in ends] == [False]
 
 
 @pytest.mark.parametrize("rounds", [10, pytest.param(300, marks=pytest.mark.nightly)])

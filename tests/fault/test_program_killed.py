@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
-from actors import ActorSystem
-from kit import LeakGuard, Script, kill, system_name, until
+from actors import Actor, ActorSystem
+from kit import LeakGuard, Script, alive, descendants, family, kill, system_name, until
 
 GONE = 2.0  # seconds after which nothing may be left
 
@@ -50,6 +52,10 @@ class Worker(Actor):
     def fork(self):
         if os.fork() == 0:
             time.sleep(60)
+
+    def spin(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        sum(iter(int, 1))
 
     def daemonize(self):
         if os.fork() == 0:
@@ -219,7 +225,7 @@ def test_nothing_outlives_a_program_killed(
 ) -> None:
     """SIGKILL at this point: actors, what they started, guardian, warden, zygote, sockets and memory are gone in two
     seconds, and the name is free for a new system."""
-    for _ in range(1 if delay is not None else 20):
+    for _ in range(1 if delay is not None else 100):
         name = system_name()
         with Script(script_of(point), name) as script:
             script.expect("ready")
@@ -245,19 +251,77 @@ def test_nothing_outlives_a_program_killed_at_a_random_moment_of_its_start(
         until(lambda: not nothing_is_left.left(), f"all of it is gone: {nothing_is_left.left()}", GONE)
 
 
-def test_nothing_outlives_a_program_and_its_actor_killed_together(nothing_is_left: LeakGuard) -> None:
-    """Program and actor are killed at once, while the actor has a program of its own."""
-    code = """
+BUSY = {
+    "with a program of its own": 'worker.ask(Worker.run, "setsid").result()',
+    "with a forked child": "worker.tell(Worker.fork)",
+    "with a daemon": "worker.ask(Worker.daemonize).result()",
+    "in native code, all signals blocked": "worker.tell(Worker.spin)",
+}
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(125, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("busy", BUSY)
+def test_nothing_outlives_a_program_killed_with_or_without_its_actor(
+    busy: str, together: bool, times: int, nothing_is_left: LeakGuard, rng: random.Random
+) -> None:
+    """Program and actor are killed in the same instant, in either order, or the program alone, while the actor is busy
+    with what does not end by itself."""
+    code = f"""
     system = ActorSystem(name)
     worker = system.spawn(Worker)
-    worker.ask(Worker.run, "setsid").result()
-    say("pid", worker.ask(Worker.ok).result())
+    pid = worker.ask(Worker.ok).result()
+    {BUSY[busy]}
+    say("pid", pid)
     """
-    with Script(PROLOGUE + textwrap.dedent(code) + EPILOGUE, system_name()) as script:
-        actor = int(script.expect("pid"))
-        kill(actor)
-        script.kill()
-    until(lambda: not nothing_is_left.left(), f"all of it is gone: {nothing_is_left.left()}", GONE)
+    for _ in range(times if together else max(1, times // 5)):
+        with Script(PROLOGUE + textwrap.dedent(code) + EPILOGUE, system_name()) as script:
+            victims = [script.pid, *([int(pid)] if (pid := script.expect("pid")) and together else [])]
+            for victim in rng.sample(victims, len(victims)):
+                kill(victim)
+        until(lambda: not nothing_is_left.left(), f"all of it is gone: {nothing_is_left.left()}", GONE)
+
+
+@pytest.mark.parametrize("times", [20, pytest.param(200, marks=pytest.mark.nightly)])
+def test_nothing_of_an_unclean_end_is_in_the_way_of_the_next_system_of_that_name(
+    times: int, nothing_is_left: LeakGuard, rng: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Program, warden, guardian, zygote and actors are killed at once, in any order, as by a power cut: nothing of theirs
+    has a name that could be stale (no file, no socket, no semaphore), a neighbour system is untouched, and the next
+    system of the same name starts, again and again."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    name = system_name()
+    code = (
+        PROLOGUE
+        + """
+system = ActorSystem(name)
+workers = [system.spawn(Worker) for _ in range(2)]
+say("guardian", system.guardian_pid)
+time.sleep(60)
+"""
+    )
+    with ActorSystem(system_name("neighbour")) as neighbour:
+        worker = neighbour.spawn(Bystander)
+        pid = worker.ask(Bystander.pid).result(20)
+        beside = nothing_is_left.left()
+        for _ in range(times):
+            with Script(code, name) as script:
+                warden, guardian, _ = family(int(script.expect("guardian")))
+                everybody = [script.pid, warden, *(each.pid for each in descendants(warden))]
+                for victim in rng.sample(everybody, len(everybody)):
+                    kill(victim)
+            until(lambda: not alive(guardian), "the guardian is dead")  # noqa: B023 - called here and now
+            until(lambda: sorted(nothing_is_left.left()) == sorted(beside), f"gone: {nothing_is_left.left()}", GONE)
+            assert list(tmp_path.iterdir()) == []
+        assert worker.ask(Bystander.pid).result(20) == pid
+        del worker
+
+
+class Bystander(Actor):
+    """Of another system."""
+
+    def pid(self) -> int:
+        return os.getpid()
 
 
 def test_nothing_outlives_a_program_that_leaves_without_closing(nothing_is_left: LeakGuard) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import system_name, until
+from kit import Service, system_name, until
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("leak_guard")]
 
@@ -54,25 +54,7 @@ tree = Supervisor(Child(Job, restart="transient"))
 """
 
 
-class Program:
-    """`actors run` in a process of its own, in a folder with workers.py."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        command = [sys.executable, "-m", "actors", "run", *arguments]
-        self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def line(self) -> str:
-        """The next line of its output, which is the event that tests wait for."""
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
-    def end(self) -> tuple[int, str, str]:
-        """Exit code, the rest of stdout, stderr."""
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
-
-
-Start = Callable[..., Program]
+Start = Callable[..., Service]
 
 
 @pytest.fixture
@@ -90,12 +72,12 @@ def name() -> str:
 @pytest.fixture
 def start(folder: Path, name: str) -> Iterator[Start]:
     """Run a tree of the given factories; whatever is left is killed in the end."""
-    programs: list[Program] = []
+    programs: list[Service] = []
 
-    def run(*factories: str, options: str = "") -> Program:
+    def run(*factories: str, options: str = "") -> Service:
         children = "".join(f'[[child]]\nfactory = "workers:{factory}"\n{options}\n' for factory in factories)
         (folder / "app.toml").write_text(f'name = "app"\n{children}')
-        programs.append(Program(folder, "app.toml", "--name", name))
+        programs.append(Service(folder, "app.toml", "--name", name))
         return programs[-1]
 
     yield run
@@ -153,11 +135,11 @@ def test_the_second_signal_kills_program_and_actors(start: Start) -> None:
     assert (code, out) == (-signal.SIGTERM, "")
 
 
-def test_run_ends_with_1_when_an_actor_failed(start: Start) -> None:
+def test_run_ends_with_70_and_the_first_cause_when_an_actor_failed(start: Start) -> None:
     """Its restarts are used up; it was the only one."""
     code, _, err = start("Broken", options="max_restarts = 1").end()
-    assert code == 1
-    assert "broken for good" in err
+    assert code == 70
+    assert "the first cause: app/broken raised ValueError: broken for good" in err.splitlines()[-1]
 
 
 def test_escalation_to_the_root_ends_with_1_and_says_the_first_cause(folder: Path, name: str) -> None:

@@ -23,6 +23,7 @@ from .history import History
 from .journal import Journal
 from .resources import Resources
 from .script import Script
+from .service import Service
 from .trap import Trap
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Process",
     "Resources",
     "Script",
+    "Service",
     "Trap",
     "alive",
     "children",

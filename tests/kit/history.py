@@ -41,13 +41,15 @@ class History:
         self.reported[sender, number] += 1
 
     def read(self, journal: Journal) -> None:
-        """Take in lines `try|sent|begin|end SENDER NUMBER`; other lines are the test's own."""
+        """Take in lines `try|sent|begin|end|told SENDER NUMBER`; other lines are the test's own."""
         for row in journal.rows():
-            if len(row) != 3 or row[0] not in ("try", "sent", "begin", "end"):
+            if len(row) != 3 or row[0] not in ("try", "sent", "begin", "end", "told"):
                 continue
             message = (row[1], int(row[2]))
             if row[0] in ("try", "sent"):
                 self.sent(*message, accepted=row[0] == "sent")
+            elif row[0] == "told":
+                self.report(*message)
             else:
                 (self.begun if row[0] == "begin" else self.handled).append(message)
 
