@@ -142,18 +142,18 @@ def test_run_ends_with_70_and_the_first_cause_when_an_actor_failed(start: Start)
     assert "the first cause: app/broken raised ValueError: broken for good" in err.splitlines()[-1]
 
 
-def test_escalation_to_the_root_ends_with_1_and_says_the_first_cause(folder: Path, name: str) -> None:
+def test_escalation_to_the_root_ends_with_70_and_says_the_first_cause(folder: Path, name: str) -> None:
     """Four levels without restarts: the log names the actor that was the first, and says who has failed of what."""
     levels = ["supervisor", "supervisor.supervisor", "supervisor.supervisor.supervisor"]
     tables = [f'[[{level}]]\nname = "l{depth}"\nmax_restarts = 0\n' for depth, level in enumerate(levels, 1)]
     child = f'[[{levels[-1]}.child]]\nfactory = "workers:Broken"\n'
     (folder / "deep.toml").write_text('name = "app"\nmax_restarts = 0\n' + "".join(tables) + child)
-    code, _, err = Program(folder, "deep.toml", "--name", name).end()
-    assert code == 1
+    code, _, err = Service(folder, "deep.toml", "--name", name).end()
+    assert code == 70
     escalations = [line for line in err.splitlines() if "escalated" in line]
     assert len(escalations) == 3
     assert all(f"cause=actor://{name}/app/l1/l2/l3/broken" in line for line in escalations)
-    assert f"actors: actor://{name}/app/l1 failed: raised ValueError: broken for good" in err.splitlines()
+    assert "the first cause: app/l1/l2/l3/broken raised ValueError: broken for good" in err.splitlines()[-1]
 
 
 def test_a_tree_whose_significant_child_is_done_ends_with_0(folder: Path, name: str) -> None:
@@ -162,7 +162,7 @@ def test_a_tree_whose_significant_child_is_done_ends_with_0(folder: Path, name: 
         'auto_shutdown = "any_significant"\n[[child]]\nfactory = "workers:Service"\n'
         '[[child]]\nfactory = "workers:Job"\nrestart = "transient"\nsignificant = true\n'
     )
-    code, out, _ = Program(folder, "batch.toml", "--name", name).end()
+    code, out, _ = Service(folder, "batch.toml", "--name", name).end()
     assert code == 0
     assert "stopped: shut down" in out
 

@@ -105,6 +105,7 @@ class Simulation:
         self.peers: Any = SimpleNamespace(
             by_id=by_id, actors={}, tell=self._tell, answer=self._answer, remove=lambda peer: by_id.pop(peer.id),
             refuse=lambda endpoint, corr, *_: self._answer(endpoint, corr), send=lambda *_: None, put=lambda *_: None,
+            report=lambda *_: None,
         )  # fmt: skip
         self.timers = self.alarms = Clock(self)
         self.watch = Watch(self.peers, self.system, PROGRAM, self.timers.after)
