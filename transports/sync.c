@@ -19,6 +19,8 @@ Rejected: the waiting loop in Python; Ctrl-C between the taking and the return l
 #include <math.h>
 #include <sys/stat.h>
 
+#define LONGEST 9223372036.0 /* seconds: threading.TIMEOUT_MAX */
+
 struct mapping {
     struct sync_page *page;
     int users; /* the object, and its threads that sleep */
@@ -251,7 +253,7 @@ static bool acquire_seconds(Sync *self, int blocking, PyObject *timeout, double 
         PyErr_SetString(PyExc_ValueError, "timeout value must be a non-negative number");
         return false;
     }
-    if (given > 9e9) {
+    if (given > LONGEST) {
         PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
         return false;
     }

@@ -186,6 +186,9 @@ class Barrier(Shared):
     def broken(self) -> bool:
         return self.word & _PHASE == BROKEN << _SHIFT
 
+    def _state(self) -> str:
+        return "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
+
 
 def _fields(phase: int, count: int, flags: int) -> int:
     return phase << _SHIFT | count * ONE | flags

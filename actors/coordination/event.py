@@ -61,6 +61,9 @@ class Event(Shared):
             seen = self.word
         return True
 
+    def _state(self) -> str:
+        return "set" if self.is_set() else "unset"
+
 
 def _number(word: int) -> int:
     """Of the last change; the next one after it was clear is that it was set."""

@@ -84,6 +84,9 @@ class Lock(_Permits):
         owner = self.owner
         return None if self.count else self._describe(owner)
 
+    def _state(self) -> str:
+        return "locked" if self.locked() else "unlocked"
+
     def _not_held(self) -> NoReturn:
         whose = self.holder()
         raise RuntimeError(f"release unlocked lock {self.name!r}" + (f": it is held by {whose}" if whose else ""))
@@ -104,3 +107,6 @@ class Semaphore(_Permits):
     def value(self) -> int:
         """Permits that are free now."""
         return self.count
+
+    def _state(self) -> str:
+        return f"value={self.count}{f'/{self.limit}' if self._limits['bounded'] else ''}"

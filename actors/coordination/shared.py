@@ -66,7 +66,11 @@ class Shared(Sync):
         return _named, (type(self), self._system, self.name, self._limits)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} of system {self._system!r}>"
+        return f"<{type(self).__name__} {self.name!r} of system {self._system!r}{f': {self._state()}' if self.open else ''}>"
+
+    def _state(self) -> str:
+        """In words, for `repr`."""
+        raise NotImplementedError
 
     # --- what C asks for
 
