@@ -204,6 +204,7 @@ class File:
             finally:
                 os.close(fd)
             os.rename(new, target)  # noqa: PTH104
+            self._noted = False  # the note is of the old file
         except BaseException as error:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new)  # noqa: PTH108

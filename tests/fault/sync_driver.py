@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from threading import BrokenBarrierError
 from typing import Any
 
@@ -65,8 +66,7 @@ def until(condition: Callable[[], object]) -> bool:
 
 def asleep(pid: int) -> bool:
     """In a futex."""
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "S"
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 # --- one death at a point
