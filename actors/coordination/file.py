@@ -8,7 +8,7 @@ on it.
 whoever reads sees the old or the new one. `append` writes whole lines, so that other tools can read the file: a line
 counts when its end is there and the disk has it. Where a session's first line begins is noted beside the lock before it
 is written; if the session dies, the next holder finds the note and cuts off what has no end after that place. A file
-that was never appended to is never cut. See docs/decisions/0009.
+that was never appended to is never cut. See docs/decisions/0021.
 
 Rejected: records with a length and a checksum (no other tool reads them); a length of what counts beside the lock (a
 second write to disk for each record); POSIX record locks (they end when anything in the process closes the file).

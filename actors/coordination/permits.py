@@ -72,8 +72,11 @@ class Lock(_Permits):
     def token(self) -> int:
         """The number of this process's acquisition, larger than all before it. RuntimeError: it does not hold the
         lock."""
-        number = self.number  # before the look: if we hold it, nobody else changes it
-        if not self.held:
+        while True:
+            number, held = self.number, self.held
+            if self.number == number:  # nobody took it or gave it back between the two looks
+                break
+        if not held:
             raise RuntimeError(f"{self!r} is not held by this process: there is no token")
         return number
 

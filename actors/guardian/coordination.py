@@ -86,8 +86,10 @@ class Coordination:
         """(descriptor, slot). SpecError: the name stands for something else; OSError: no memory, no descriptors."""
         board = self.boards.get(name)
         if board is None:
-            board = Board(name, kind, what, limits)
-            self.boards[name] = board
+            try:
+                board = self.boards[name] = Board(name, kind, what, limits)
+            except ValueError as error:
+                raise SpecError(f"{what} {name!r}: {error}") from None
         elif (board.kind, board.limits) != (kind, limits):
             raise SpecError(
                 f"{name!r} is {_described(board.what, board.limits)} already, not {_described(what, limits)}; "

@@ -1,6 +1,6 @@
 """CPython's own tests of `threading`'s Lock, Semaphore, Barrier and Event, run on ours.
 
-What is left out tests what ours are not: see the table in docs/decisions/0009-… under "Differences".
+What is left out tests what ours are not: see the table in docs/decisions/0020-… under "Differences".
 """
 
 from __future__ import annotations
