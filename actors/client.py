@@ -94,6 +94,8 @@ class Client:
         self.streams: dict[str, list[Stream[Any]]] = {}  # by what the guardian reports into them
         self.users = 1  # ActorSystem objects that share this connection
         self.keep = max(16, min(KEEP, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        self.shared: dict[str, Any] = {}  # locks, semaphores, barriers and events by name
+        self.doubles: weakref.WeakSet[Any] = weakref.WeakSet()  # more objects of the same names
         self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
         clients[system] = self
         definitions.source = _definition
@@ -469,10 +471,16 @@ class Client:
             cache.pop(next(iter(cache)), None)
         cache[key] = value
 
+    def shut(self) -> None:
+        """Whoever waits for a lock, semaphore, barrier or event looks at the connection."""
+        for each in [*self.shared.values(), *self.doubles]:
+            each.shut()
+
     def lose(self, why: str) -> None:
         """The connection is over: every open ask ends with `SystemDied`, streams and monitors with it."""
         if self.gone is None:
             self.gone = why
+        self.shut()
         self.ports.clear()
         self.lanes.clear()
         self.outbox.lose()
@@ -493,6 +501,8 @@ class Client:
         self.handlers.clear()  # they know the system, which knows this client: without them, mappings need no collection
         self.ports.clear()
         self.lanes.clear()
+        self.shut()
+        self.shared.clear()
         self.sock.close()
 
 
@@ -531,6 +541,7 @@ def _after_fork_in_child() -> None:
             f"join it with ActorSystem.attach({client.system!r})"
         )
         client.gone, client.forked = f"!{text}", True
+        client.shut()
         client.streams.clear()
         client.outbox = Outbox(client)  # what lies in the old one is the parent's
         client.endpoint.abandon(int(Kind.REFUSED), wire.dumps(["ActorsError", text]))

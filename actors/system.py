@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, TypeVarTuple,
 from . import surroundings, wire
 from .address import check_name, check_system, parse_address
 from .client import Client, clients
+from .coordination.making import Coordinating
 from .errors import ActorNotFound, ActorsError, ModuleUnavailable, SpawnError, SpecError
 from .guardian.entry import socket_name
 from .log import LEVELS, emit
@@ -65,7 +66,7 @@ _numbers = itertools.count(1)
 _FORKS = ("sibling", "double")
 
 
-class ActorSystem:
+class ActorSystem(Coordinating):
     """A system of actors: started when it is made, stopped by `close` or at the end of `with` (also `async with`).
 
     name: unique a user and machine; None gives one of its own.

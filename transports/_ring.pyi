@@ -230,6 +230,79 @@ class Span:
     def address(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+# --- coordination (sync.h)
+
+def create_sync(kind: int, limit: int, bounded: bool, first: int, /) -> int:
+    """The memfd of a new lock (kind 1), semaphore (2), barrier (3) or event (4), sealed against resizing; it costs a page
+    for each sixty processes that open it.
+
+    limit: permits or parties, at most 65,535. bounded: a semaphore's count never passes `limit`. first: number of the
+    state that it begins in; those of all changes are larger. ValueError; OSError (descriptors, memory).
+    """
+
+class Sync:
+    """One lock, semaphore, barrier or event as one process sees it; subclasses are what users hold.
+
+    A subclass has `_reopen` (open it with `map`, or raise), `_lost` (raise: it was cut off while it waited), `_refuse`
+    (raise unless this thread, which runs an event loop, may block), `_not_held` (raise: release without acquire) and
+    `_tell(n)` (have the guardian tell coroutines that n permits, or any change, are there).
+    """
+
+    @property
+    def open(self) -> int: ...
+    def map(self, fd: int, slot: int, /) -> None:
+        """Open it as the process that has this slot. ValueError, OSError, MemoryError."""
+    def shut(self) -> None:
+        """Not open any more: those who sleep in it, and all later calls, ask `_lost` or `_reopen`."""
+
+    # --- permits (locks, semaphores)
+    def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
+        """As in threading (of a semaphore timeout is None for ever). Waits in slices, between which signals are
+        handled; in order of arrival."""
+    def release(self, n: int = 1) -> None:
+        """As in threading; n for semaphores only. RuntimeError: a lock that this process does not hold. ValueError."""
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *error: object) -> None: ...
+    def take(self) -> bool:
+        """One permit, also one that is reserved for those who waited. Never blocks."""
+
+    # --- the word, for barriers and events
+    @property
+    def word(self) -> int: ...
+    @property
+    def count(self) -> int:
+        """Free permits; arrived parties; 1: the event is set."""
+    @property
+    def number(self) -> int:
+        """Of the last change."""
+    @property
+    def held(self) -> int:
+        """What this process holds: permits taken, parties that wait."""
+    @property
+    def abandoned(self) -> bool:
+        """What this process took last had been left by a holder that died."""
+    @property
+    def owner(self) -> int:
+        """Endpoint of the process that made the last change: of a taken lock, the holder. 0: the guardian."""
+    @property
+    def limit(self) -> int: ...
+    def change(self, seen: int, fields: int, held: int, /) -> bool:
+        """Compare-and-swap: `fields` are flags and count, `held` what this process holds then. False: the word is not
+        `seen` any more."""
+    def sleep(self, seen: int, seconds: float, /) -> bool:
+        """Sleep a slice (100 ms) at most while the word is `seen`; signals are handled. True: woken."""
+    def wake_all(self) -> None:
+        """Wake everybody who sleeps, and have coroutines told."""
+
+    # --- the guardian
+    doorman: int  # coroutines that wait to be told
+    def assign(self, slot: int, owner: int, /) -> None:
+        """Give the slot to an endpoint. OSError: no memory."""
+    def sweep(self, slot: int, /) -> int:
+        """The slot's process is dead: free what it held, mark that, wake everybody. How much it held."""
+    def pass_on(self, permits: int, /) -> None:
+        """Nobody who was told wants these permits: wake sleepers, or let whoever comes have them."""
+
 # --- processes
 
 def sibling() -> int:

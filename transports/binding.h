@@ -1,6 +1,6 @@
 /* What the C files of the extension share: the Python objects, the errors. One noun a file: _ring.c the module and the
    type Ring, producer.c and owner.c two of its roles, inbox.c Inbox, reply.c ReplyBase, segment.c
-   Segment, Span and Ledger, process.c and plain.c
+   Segment, Span and Ledger, sync.c Sync, process.c and plain.c
    functions. */
 
 #ifndef ACTORS_BINDING_H
@@ -47,6 +47,7 @@ void reply_wake(const Reply *self); /* the thread that blocks on it */
 
 PyTypeObject *reply_register(PyObject *module);
 bool inbox_register(PyObject *module, PyTypeObject *ring, PyTypeObject *reply);
+bool sync_register(PyObject *module);
 extern PyMethodDef process_methods[];
 extern PyMethodDef plain_methods[];
 extern PyMethodDef segment_functions[];

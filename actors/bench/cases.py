@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import ActorDied
 from ..ref import ActorRef
 from ..system import ActorSystem
-from .peers.python import ARRAYS, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, main, p50
+from .peers.python import ARRAYS, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, lock_in_turn, main, p50
 from .usage import memory, processor_time, system_pids
 from .workers import Asker, Echo, Sender, Sink, ask_in_turn
 
@@ -129,6 +129,11 @@ def memory_an_actor() -> float:
         return memory(system_pids()) / PROCESSES
 
 
+def lock() -> float:
+    with ActorSystem() as system:
+        return lock_in_turn(system.lock("bench"), 1000)
+
+
 def idle() -> float:
     with ActorSystem() as system:
         for actor in [system.spawn(Echo) for _ in range(PROCESSES)]:
@@ -152,6 +157,7 @@ CASES: dict[str, Callable[[], float]] = {
     "kill.actors": kill_to_next_answer,
     "start.actors": start,
     "memory.actors": memory_an_actor,
+    "lock.actors": lock,
     "idle.actors": idle,
 }
 

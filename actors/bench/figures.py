@@ -62,6 +62,7 @@ FIGURES = (
     Figure(
         "memory", "memory a process, 20 with NumPy: PSS and shared memory of the whole", "MB", 1e-6, "memory.process"
     ),
+    Figure("lock", "lock: `with lock: pass`, nobody else wants it", "ns", 1e9, "lock.manager"),
     Figure("idle", "CPU of 20 idle actors and their system", "% of a core", 100.0),
 )
 
@@ -102,6 +103,9 @@ CASES = (
     Case("start.actors", "actors", OURS),
     Case("memory.actors", "actors", OURS, needs="numpy"),
     Case("memory.process", "multiprocessing, spawn", PYTHON, needs="numpy"),
+    Case("lock.actors", "actors: system.lock", OURS),
+    Case("lock.multiprocessing", "multiprocessing.Lock", PYTHON),
+    Case("lock.manager", "multiprocessing.Manager().Lock", PYTHON),
     Case("idle.actors", "actors", OURS),
 )
 
@@ -117,6 +121,7 @@ TARGETS = (
     Target("kill.actors", ratio=8.0),
     Target("start.actors", limit=250.0),
     Target("memory.actors", limit=6.0),
+    Target("lock.actors", ratio=100.0),
     Target("idle.actors", limit=0.5),
 )
 

@@ -6,6 +6,7 @@ nobody's code.
     peers      the connected processes and their lanes
     mailroom   mailboxes: in hand, swept, answered, dead letters, large bodies
     nursery    births: zygote, candidates, attempts
+    coordination  locks, semaphores, barriers, events: pages and waiting coroutines
     desk       what connected processes ask for
     watch      monitors, waits, links, events
 

@@ -13,6 +13,7 @@ from ..address import check_name, join
 from ..errors import SpecError
 from ..message import ROOT, Kind
 from ..supervision.policy import Policy
+from .coordination import who
 from .registry import Record
 from .watch import UNKNOWN
 
@@ -318,6 +319,31 @@ class Desk:
 
     def op_definition(self, peer: Peer, m: Message, fds: list[int]) -> None:
         self.guardian.peers.send(peer, {"seq": m["seq"], "body": self.definitions.get(m["key"])})
+
+    # --- locks, semaphores, barriers, events
+
+    def op_coordinate(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        try:
+            fd, slot = self.guardian.coordination.open(peer.id, m["name"], m["kind"], m["what"], m["limits"])
+        except SpecError as error:
+            self.guardian.peers.send(peer, {"seq": m["seq"], "refused": str(error)})
+        else:
+            self.guardian.peers.send(peer, {"seq": m["seq"], "slot": slot}, [fd])
+
+    def op_await(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.coordination.wait(peer, m["corr"], m["name"], m["seen"])
+
+    def op_leave(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.coordination.leave(peer.id, m["call"], m["name"])
+
+    def op_changed(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.coordination.changed(m["name"], m["changes"])
+
+    def op_whois(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        other = self.guardian.peers.by_id.get(m["endpoint"])
+        record = self.guardian.registry.by_uid.get(other.uid) if other is not None else None
+        address = self.guardian.watch.address(record.name) if record is not None else ""
+        self.guardian.peers.send(peer, {"seq": m["seq"], "text": who(other, address)})
 
     # --- being told
 

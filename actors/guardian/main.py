@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import wire
 from ..supervision.tree import Tree
 from ..transports._ring import prctl
+from .coordination import Coordination
 from .deaths import Deaths
 from .desk import Desk
 from .entry import PR_SET_PDEATHSIG, end_children
@@ -73,6 +74,7 @@ class Guardian:
         self.mailroom = Mailroom(self.peers, self.watch, self.segments)
         self.peers.on_removed.append(self.mailroom.peer_gone)
         self.peers.on_removed.append(lambda peer: self.segments.process_gone(peer.id))
+        self.coordination = Coordination(self.peers, self.timers.after)
         self.tree = Tree(random.Random())
         self.desk = Desk(self)
         self.nursery = Nursery(self, config)

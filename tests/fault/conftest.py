@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sysconfig
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +13,22 @@ import pytest
 
 from actors import ActorSystem
 from kit import Journal, LeakGuard, system_name
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension built with -DRING_FAULTS, from the sources that the project's own build names."""
+    compiler = sysconfig.get_config_var("CC").split()
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"no {compiler[0]} to build the extension's fault variant")
+    module = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"][0]
+    target = tmp_path_factory.mktemp("faults") / "_ring.abi3.so"
+    include = sysconfig.get_path("include")
+    flags = [*module["extra-compile-args"], "-DRING_FAULTS", "-shared", "-fPIC", f"-I{include}"]
+    subprocess.run([*compiler, *flags, *module["sources"], "-o", str(target)], cwd=ROOT, check=True)
+    return target
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,7 @@ def program(page: Path) -> str:
                 "101",
                 "stopped itself",
                 "['store', 'parser-1', 'parser-2']",
+                "[b'two books', b'one pen']",
             ],
         ),
         ("docs/testing.md", ["16 16", "Hello, world", "True", "60", "2", "ActorDied", "SpawnError"]),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
 
 from actors import Actor, ActorDied, ActorRef, ActorSystem, ExitReason, MailboxOptions, Reply, Timer
+from actors.coordination import Barrier, Event, File, Lock, Semaphore
 from actors.supervision import Backoff, Child, Supervisor
 from actors.testing import Call, Local, Probe, Stub, TestSystem, kill, kill_at, local, stub, wait_restarted
 
@@ -247,3 +248,28 @@ def in_this_process() -> None:
     other.answers(Counter.add, 5)
     other.answers(Counter.names, ["a"])
     other.raises(Counter.add, ValueError())
+
+
+async def coordinating(system: ActorSystem) -> None:
+    lock = system.lock("printer")
+    assert_type(lock, Lock)
+    with lock:
+        assert_type(lock.token, int)
+    async with lock as held:
+        assert_type(held, Lock)
+    assert_type(await lock.acquire_async(1.0), bool)
+    assert_type(lock.acquire(timeout=1.0), bool)
+    assert_type(lock.holder(), str | None)
+    permits = system.semaphore("licences", 3, bounded=True)
+    assert_type(permits, Semaphore)
+    permits.release(2)
+    assert_type(system.barrier("meeting", 3, lambda: None, 1.0), Barrier)
+    assert_type(await system.barrier("meeting", 3).wait_async(), int)
+    assert_type(system.event("go"), Event)
+    assert_type(system.event("go").wait(0.5), bool)
+    with system.file("notes.txt", timeout=1.0) as file:
+        assert_type(file, File)
+        file.append("text", b"bytes")
+        assert_type(file.read(), bytes)
+    async with system.file("notes.txt") as file:
+        await file.replace_async("all")

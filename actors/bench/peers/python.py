@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -270,6 +270,26 @@ def kill_process() -> float:
     return statistics.median(times)
 
 
+def lock_in_turn(lock: AbstractContextManager[object], times: int) -> float:
+    """Median seconds of taking a lock that nobody else wants and giving it back, which is too short to be timed alone."""
+
+    def call() -> None:
+        for _ in range(times):
+            with lock:
+                pass
+
+    return p50(call, warm=5) / times
+
+
+def lock_multiprocessing() -> float:
+    return lock_in_turn(spawn.Lock(), 1000)
+
+
+def lock_manager() -> float:
+    with spawn.Manager() as manager:
+        return lock_in_turn(manager.Lock(), 10)
+
+
 def memory_process() -> float:
     here, there = spawn.Pipe()
     processes = [spawn.Process(target=with_numpy, args=(there,)) for _ in range(PROCESSES)]
@@ -302,6 +322,8 @@ CASES: dict[str, Callable[[], float]] = {
     "spawn.process": start_process,
     "kill.process": kill_process,
     "memory.process": memory_process,
+    "lock.multiprocessing": lock_multiprocessing,
+    "lock.manager": lock_manager,
 }
 
 if __name__ == "__main__":

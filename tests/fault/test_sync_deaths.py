@@ -1,0 +1,101 @@
+"""Processes die by SIGKILL at every step of taking, waiting for and giving back: what they held is free again, exactly
+that, and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DRIVER = Path(__file__).with_name("sync_driver.py")
+KINDS = pytest.mark.parametrize("kind", [1, 2], ids=["lock", "semaphore"])
+CHANGE = ["intent written", "other helped", "word changed", "account settled"]
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(extension: Path, rng: random.Random) -> Run:
+    """Run one scenario of sync_driver.py and return its findings; its seed is printed."""
+
+    def run(scenario: str, *arguments: int) -> dict[str, Any]:
+        command = [
+            sys.executable,
+            str(DRIVER),
+            str(extension),
+            scenario,
+            str(rng.randrange(1 << 32)),
+            *map(str, arguments),
+        ]
+        print(" ".join(command))
+        findings: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        print(findings)
+        return findings
+
+    return run
+
+
+@KINDS
+@pytest.mark.parametrize("point", [1, 2, 3, 4], ids=CHANGE)
+def test_a_permit_that_was_being_taken_at_a_death_is_there_again(run: Run, kind: int, point: int) -> None:
+    held = int(point > 2)
+    assert run("dies_taking", kind, point) == {
+        "killed": True,
+        "held": held,
+        "taken": True,
+        "told": True,
+        "grown": True,
+        "count": 0,
+    }
+
+
+@KINDS
+@pytest.mark.parametrize("point", [1, 2, 3, 4, 7], ids=[*CHANGE, "nobody woken yet"])
+def test_a_permit_that_was_being_given_back_at_a_death_goes_to_who_waits(run: Run, kind: int, point: int) -> None:
+    assert run("dies_giving", kind, point) == {"killed": True, "slept": True, "taken": True, "left": 1, "count": 1}
+
+
+@KINDS
+@pytest.mark.parametrize("point", [5, 6], ids=["about to sleep", "woken"])
+def test_a_waiter_that_dies_takes_nobodys_wake_up_with_it(run: Run, kind: int, point: int) -> None:
+    assert run("dies_sleeping", kind, point) == {"killed": True, "held": 0, "taken": True, "left": 1}
+
+
+def test_what_a_dead_process_held_is_known_after_others_have_changed_the_word(run: Run) -> None:
+    assert run("overwritten") == {"before": 1, "held": 2, "count": 3}
+
+
+@pytest.mark.parametrize(("kind", "n"), [(1, 1), (2, 3)], ids=["lock", "semaphore"])
+def test_never_two_holders_tokens_grow_and_no_permit_is_lost_in_two_hundred_deaths(run: Run, kind: int, n: int) -> None:
+    findings = run("deaths", kind, n, 200)
+    assert (findings["violations"], findings["missing"]) == (0, 0)
+    assert findings["held"] > 5
+    assert findings["deaths"] >= 200
+
+
+def test_eight_contenders_hand_a_lock_over_without_a_lost_wake_up_and_none_starves(run: Run) -> None:
+    findings = run("handovers", 100_000)
+    assert (findings["stuck"], findings["count"]) == (0, 1)
+    assert findings["least"] > 100_000 / 8 / 4, "each has at least a quarter of its share"
+
+
+@pytest.mark.parametrize("point", [0, 1, 2, 3, 4, 5], ids=["asleep", *CHANGE, "about to sleep"])
+def test_a_barrier_is_broken_by_the_death_of_a_process_that_had_arrived(run: Run, point: int) -> None:
+    arrived = int(point not in (1, 2))
+    ends = [7] if arrived else [0, 0, 0]
+    findings = run("barrier_dies", point)
+    assert findings == {"killed": True, "waiting": True, "arrived": arrived, "held": arrived, "ends": ends}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("kind", "n"), [(1, 1), (2, 3), (2, 7)])
+def test_five_thousand_deaths(run: Run, kind: int, n: int) -> None:
+    findings = run("deaths", kind, n, 5000)
+    assert (findings["violations"], findings["missing"]) == (0, 0)
