@@ -1,8 +1,9 @@
 """Deaths: what the kernel reports, why it was, and what follows at once.
 
 Rule: the exit status decides, the process's last words explain. The order at an exit: peek (WNOWAIT), end the process
-group while its number is still taken, read what the process had said, reap, let the tree decide, ring the bells that
-it may owe, settle what it had in hand, carry out the decision.
+group while its number is still taken and what has left the group, read what the process had said, reap, see whether it
+was killed for memory, let the tree decide, ring the bells that it may owe, settle what it had in hand, carry out the
+decision.
 
 Rejected: pidfds for the actors (parent and sole reaper: no number can be used twice before the reap).
 """
@@ -58,18 +59,23 @@ class Deaths:
                     self._nudge(pid, 20)
 
     def _exited(self, pid: int, code: int, status: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)  # what it started; its number is still taken, so no stranger can be hit
         if pid not in self.by_pid:  # its hello may still be unread
             for unborn in list(self.guardian.nursery.sent.values()):
                 if unborn.peer is not None:
                     self.guardian.read(unborn.peer)
+        if pid in self.by_pid or not self.guardian.orphans.stranger(pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what it started; its number is still taken, so no stranger can be hit
+        self.guardian.orphans.look(pid)
         record = self.by_pid.pop(pid) if pid in self.by_pid else None
         if record is not None and record.peer is not None:
             self.guardian.read(record.peer, rounds=1_000_000)
+        oom = code == os.CLD_KILLED and status == signal.SIGKILL and self.guardian.oom.killed(pid)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+        self.guardian.oom.gone(pid)
         if record is not None:
-            self.ended(record, self._reason(record, ExitReason.from_wait(code, status)))
+            kernel = ExitReason.from_wait(code, status)
+            self.ended(record, self._reason(record, replace(kernel, oom=True) if oom else kernel))
 
     def _reason(self, record: Record, kernel: ExitReason) -> ExitReason:
         """The kernel's report decides; the process's own word explains it."""
@@ -88,7 +94,8 @@ class Deaths:
     def ended(self, record: Record, reason: ExitReason) -> None:
         """This incarnation is over; whatever that leads to."""
         now, said = self.guardian.alarms.now(), reason.to_wire()
-        meant = record.uid in self.guardian.tree and self.guardian.tree.status(record.uid) == "stopping"
+        stopping = record.uid in self.guardian.tree and self.guardian.tree.status(record.uid) == "stopping"
+        meant = stopping and reason.kind != "hung"
         if record.bye and not record.bye.get("started", True):
             self.guardian.hands.perform(self.guardian.tree.start_failed(record.uid, reason, now))
         decided = self.guardian.tree.exited(record.uid, reason, now)
@@ -123,6 +130,7 @@ class Deaths:
         if peer is not None:
             self.ring_owed(peer)
             self.guardian.off(peer.sock.fileno())
+            self.guardian.stacks.close(peer)
             self.guardian.watch.forget_peer(peer)
             self.guardian.peers.remove(peer)
 

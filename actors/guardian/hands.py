@@ -134,6 +134,9 @@ class Hands:
     def _do_restarted(self, action: act.Restarted) -> None:
         self.guardian.watch.event("restarted", self.guardian.registry.by_uid[action.uid])
 
+    def _do_recycled(self, action: act.Recycled) -> None:
+        self.guardian.watch.event("recycled", self.guardian.registry.by_uid[action.uid], action.reason.to_wire())
+
     def _do_escalated(self, action: act.Escalated) -> None:
         by_uid = self.guardian.registry.by_uid
         record = by_uid[action.uid]

@@ -276,6 +276,12 @@ class Nursery:
         except OSError as error:
             self._without_process(record, error)
             return
+        try:
+            stacks = guardian.stacks.open(record, peer)
+        except OSError as error:
+            guardian.peers.remove(peer)
+            self._without_process(record, error)
+            return
         record.attempt += 1
         record.pid, record.bye, record.cradle, record.peer = 0, {}, number, peer
         assert record.mail is not None
@@ -294,12 +300,14 @@ class Nursery:
             "log_level": self.config["log_level"],
             "ask_timeout": self.config.get("ask_timeout"),
             "nofile": self.config["nofile"],
+            "limits": record.limits,
             "redeliver": record.options.get("redeliver", 0),
             "owed": list(record.owed),
         }
         if "kit" in self.config:
             message["kit"] = self.config["kit"]
-        guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes(), *record.slots])
+        guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes(), stacks, *record.slots])
+        os.close(stacks)
         os.close(peer.control_fd)
         peer.control_fd = -1
 

@@ -29,6 +29,7 @@ class Record:
         self.payload: bytes = wire.get("payload") or b""
         self.modules: list[str] = list(wire.get("modules") or ())
         self.options: dict[str, Any] = wire.get("options") or {}
+        self.limits: dict[str, Any] = self.options.get("limits") or {}
         self.setting: dict[str, Any] = wire.get("setting") or {}
         self.mail: Ring | None = None
         self.mail_fd = self.door = -1
