@@ -22,6 +22,7 @@ import itertools
 import os
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from .. import wire
@@ -283,6 +284,7 @@ class Nursery:
             self._without_process(record, error)
             return
         record.attempt += 1
+        record.sent = time.clock_gettime(time.CLOCK_BOOTTIME)
         record.pid, record.bye, record.cradle, record.peer = 0, {}, number, peer
         assert record.mail is not None
         record.mail.grant(record.attempt)

@@ -27,6 +27,7 @@ from .vitals import read
 if TYPE_CHECKING:
     from .main import Guardian
 
+TICKS = os.sysconf("SC_CLK_TCK")
 MOST = 1000  # processes that are ended at once; the others when they fall to the guardian
 
 
@@ -75,18 +76,19 @@ class Orphans:
         title = read_all(f"/proc/{pid}/cmdline").rstrip(b"\0").decode(errors="replace")
         prefix = f"actors: {self.guardian.system}/"
         record = self.guardian.registry.named(title[len(prefix) :]) if title.startswith(prefix) else None
-        return record.pid if record is not None and record.pid and _began(pid) >= _began(record.pid) else None
+        return record.pid if record is not None and record.pid and _began(pid) >= record.sent else None
 
     def _unmarked(self, pid: int, dead: int) -> None:
         """Of a session of its own and of nobody that it names."""
-        began = _began(pid)
-        if not any(other != dead and _began(other) <= began for other in self.guardian.deaths.by_pid):
+        began, actors = _began(pid), self.guardian.deaths.by_pid
+        if not any(record.sent <= began for other, record in actors.items() if other != dead):
             kill_all(pid)
 
 
-def _began(pid: int) -> int:
-    """When a process began, in the kernel's ticks. OSError: there is none."""
-    return int(read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()[19])
+def _began(pid: int) -> float:
+    """When a process began, in seconds of CLOCK_BOOTTIME, not too early (the kernel counts ticks). OSError: there is
+    none."""
+    return (int(read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()[19]) + 1) / TICKS
 
 
 def kill_all(pid: int) -> None:

@@ -41,6 +41,7 @@ class Record:
         self.pid = 0  # 0: not known (yet, or no longer)
         self.attempt = 0
         self.cradle = 0  # number of the process that its present attempt was sent to
+        self.sent = 0.0  # when (CLOCK_BOOTTIME); nothing that this incarnation has started is older
         self.births = 0  # attempts of the present incarnation that died before their hello
         self.bye: dict[str, Any] = {}
         self.override: dict[str, Any] | None = None  # the reason, when the guardian killed it for another's death

@@ -48,7 +48,7 @@ class Vitals:
             pulse = Pulse(limits["progress_timeout"], time.monotonic())
             self._later(pulse.step, record, peer, lambda: self._feel(record, peer, pulse))
         if "max_memory" in limits:
-            born = self._handled(record), -1
+            born = self._handled(record), own_memory(record.pid, limits["max_memory"])
             self._later(SAMPLED, record, peer, lambda: self._weigh(record, peer, born))
 
     def _later(self, seconds: float, record: Record, peer: Peer, look: Callable[[], None]) -> None:
@@ -81,16 +81,15 @@ class Vitals:
     # --- memory
 
     def _weigh(self, record: Record, peer: Peer, born: tuple[int, int]) -> None:
-        """born: messages handled when it was, and its memory at the first look (-1: this is the first)."""
+        """born: messages handled when it was, and its memory."""
         most, used = record.limits["max_memory"], own_memory(record.pid, record.limits["max_memory"])
-        handled, first = born[0], born[1] if born[1] >= 0 else used
-        if used > most and (self._handled(record) != handled or used > first):  # else another would be no smaller
+        if used > most and (born[1] <= most or self._handled(record) != born[0]):  # else another would be no smaller
             reason = ExitReason("shutdown", error=f"max_memory={most}: it uses {used} bytes")
             decided = self.guardian.tree.recycle(record.uid, reason, time.monotonic())
             if decided:
                 self.guardian.hands.perform(decided)
                 return
-        self._later(SAMPLED, record, peer, lambda: self._weigh(record, peer, (handled, first)))
+        self._later(SAMPLED, record, peer, lambda: self._weigh(record, peer, born))
 
     def _handled(self, record: Record) -> int:
         return record.mail.stats()["handled"] if record.mail is not None else 0
