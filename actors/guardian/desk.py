@@ -106,9 +106,9 @@ class Desk:
             )
         record = Record(registry.new_uid(), name, above.uid if above else ROOT, node)
         Policy.from_wire(node["policy"])
-        registry.add(record)
         if record.is_worker:
             self.guardian.mailroom.open(record)
+        registry.add(record)  # last: a name is not taken by what could not be made
         return record
 
     def _grow(self, nodes: list[dict[str, Any]], records: list[Record], parent: int) -> None:

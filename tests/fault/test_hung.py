@@ -263,7 +263,7 @@ def test_one_of_several_messages_in_hand_hangs_and_all_hear_of_it(system: ActorS
             wide.ask(Wide.pid).result(10)
             handled += 1
         except ActorDied as error:
-            assert error.reason is not None and error.reason.kind == "hung"  # noqa: PT018
+            assert error.reason is not None and error.reason.kind == "hung"
     with pytest.raises(ActorDied):
         stuck.result(1)
     assert handled > 10

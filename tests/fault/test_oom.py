@@ -34,12 +34,16 @@ def limited() -> Iterator[Path]:
     cgroup = home / f"actors-test-{os.getpid()}-{next(_numbers)}"
     try:
         if oom.v2:
-            home = next(each for each in (home, *home.parents) if "memory" in (each / "cgroup.subtree_control").read_text())
+            home = next(
+                each for each in (home, *home.parents) if "memory" in (each / "cgroup.subtree_control").read_text()
+            )
             cgroup = home / cgroup.name
         cgroup.mkdir()
         (cgroup / ("memory.max" if oom.v2 else "memory.limit_in_bytes")).write_text(str(LIMIT))
         with contextlib.suppress(OSError):
-            (cgroup / ("memory.swap.max" if oom.v2 else "memory.memsw.limit_in_bytes")).write_text("0" if oom.v2 else str(LIMIT))
+            (cgroup / ("memory.swap.max" if oom.v2 else "memory.memsw.limit_in_bytes")).write_text(
+                "0" if oom.v2 else str(LIMIT)
+            )
     except (OSError, StopIteration) as error:
         pytest.skip(f"no memory cgroup can be made here: {error}")
     try:
@@ -141,7 +145,11 @@ def fake(tmp_path: Path, v2: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[Oom
     def count(group: str, kills: int) -> str:
         folder = tmp_path / group
         folder.mkdir(exist_ok=True)
-        text = f"low 0\nhigh 0\nmax 3\noom 5\noom_kill {kills}\n" if v2 else f"oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n"
+        text = (
+            f"low 0\nhigh 0\nmax 3\noom 5\noom_kill {kills}\n"
+            if v2
+            else f"oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n"
+        )
         (folder / ("memory.events.local" if v2 else V1)).write_text(text)
         return str(folder)
 

@@ -154,7 +154,9 @@ def test_a_program_keeps_the_status_of_its_own_children(system: ActorSystem) -> 
     assert starter.ask(Starter.wait_for_any).result(20) == 7
 
 
-def test_a_system_in_a_program_that_an_actor_started_ends_with_that_actor(system: ActorSystem, journal: Journal) -> None:
+def test_a_system_in_a_program_that_an_actor_started_ends_with_that_actor(
+    system: ActorSystem, journal: Journal
+) -> None:
     """Its own zygote and actors are nobody's strays while it runs, and all of it goes when the outer actor dies."""
     starter = system.spawn(Nesting, journal, restart="temporary")
     inner = starter.ask(Nesting.start).result(30)

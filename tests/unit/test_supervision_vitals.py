@@ -12,7 +12,16 @@ import pytest
 from actors.exits import ExitReason
 from actors.supervision import Policy
 from actors.supervision.actions import (
-    Action, Ask, Ended, Failed, Ready, Recycled, Restarted, Restarting, Signal, Spawn,
+    Action,
+    Ask,
+    Ended,
+    Failed,
+    Ready,
+    Recycled,
+    Restarted,
+    Restarting,
+    Signal,
+    Spawn,
 )  # fmt: skip
 from actors.supervision.tree import Tree
 
@@ -24,7 +33,9 @@ TERM, KILL = Signal(1, signal.SIGTERM), Signal(1, signal.SIGKILL)
 
 
 def running(
-    restart: Literal["permanent", "transient", "temporary"] = "transient", shutdown: float = 5.0, limit: int | None = None
+    restart: Literal["permanent", "transient", "temporary"] = "transient",
+    shutdown: float = 5.0,
+    limit: int | None = None,
 ) -> Tree:
     """A tree with one worker, uid 1, ready since second 0."""
     tree = Tree(Random(1))
