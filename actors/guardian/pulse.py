@@ -25,7 +25,7 @@ class Pulse:
     def __init__(self, timeout: float, now: float) -> None:
         self.timeout, self.last = timeout, now
         self.step = max(timeout / LOOKS, SHORTEST)
-        self._known = dict.fromkeys((MESSAGE, CALL, MAIL), (0, 0.0))  # mark, seconds without a change
+        self._known: dict[str, tuple[int, float]] = {}  # mark, seconds without a change
 
     def look(self, stats: Mapping[str, int], now: float) -> str | None:
         """What has made no progress for the whole timeout, in words; None: nothing."""
@@ -34,7 +34,7 @@ class Pulse:
         waits = not message and not call and stats["accepted"] > stats["handled"]
         marks = {MESSAGE: message, CALL: call, MAIL: stats["handled"] + 1 if waits else 0}
         for what, mark in marks.items():
-            known, seconds = self._known[what]
+            known, seconds = self._known.get(what, (0, 0.0))
             if mark == known:
                 seconds += elapsed if mark else 0.0
             else:
@@ -45,5 +45,5 @@ class Pulse:
     @property
     def pause(self) -> float:
         """Seconds until the next look."""
-        longest = max(seconds for _, seconds in self._known.values())
+        longest = max((seconds for _, seconds in self._known.values()), default=0.0)
         return min(self.step, max(self.timeout - longest, SHORTEST / 5))
