@@ -264,7 +264,7 @@ def _settle(setting: dict[str, Any]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    os.environ[MARK] = str(os.getpid())
+    os.putenv(MARK, f"{os.getppid()}/{os.getpid()}")  # for what it starts, not for its own code to see
     sys.argv[:] = setting.get("argv", sys.argv)
     for entry in setting.get("path", []):
         if entry not in sys.path:

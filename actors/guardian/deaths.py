@@ -39,6 +39,7 @@ class Deaths:
         self.by_pid[pid] = record
         self.guardian.nursery.hello(record, pid)
         if record.doomed:
+            record.killed = record.doomed == signal.SIGKILL
             os.kill(pid, record.doomed)
 
     def reap(self, signals: int) -> None:
@@ -70,12 +71,13 @@ class Deaths:
         record = self.by_pid.pop(pid) if pid in self.by_pid else None
         if record is not None and record.peer is not None:
             self.guardian.read(record.peer, rounds=1_000_000)
-        oom = code == os.CLD_KILLED and status == signal.SIGKILL and self.guardian.oom.killed(pid)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-        self.guardian.oom.gone(pid)
+        oom, home = self.guardian.oom, self.guardian.oom.last(pid)
+        _, _, used = os.wait4(pid, os.WNOHANG)
         if record is not None:
             kernel = ExitReason.from_wait(code, status)
-            self.ended(record, self._reason(record, replace(kernel, oom=True) if oom else kernel))
+            if kernel.signal == signal.SIGKILL and not record.killed and oom.killed(home, used.ru_maxrss << 10):
+                kernel = replace(kernel, oom=True)
+            self.ended(record, self._reason(record, kernel))
 
     def _reason(self, record: Record, kernel: ExitReason) -> ExitReason:
         """The kernel's report decides; the process's own word explains it."""
@@ -84,6 +86,8 @@ class Deaths:
         record.by_link = override is not None and kernel.signal == signal.SIGKILL  # else it was dying already
         if override is not None and record.by_link:
             return ExitReason.from_wire(override)
+        if record.hung is not None:
+            return record.hung
         if bye and kernel.kind == "exit":
             if bye["kind"] == "exception" and kernel.code == 1:
                 return ExitReason("exception", code=1, error=bye.get("error"))
@@ -180,6 +184,7 @@ class Deaths:
         if name is not None:
             reason = replace(reason, error=f"{reason.error or ''} (linked to {name})".lstrip())
         if other.pid:
+            other.killed = True
             os.kill(other.pid, signal.SIGKILL)
         elif uid in self.guardian.tree and self.guardian.tree.status(uid) == "starting":
             other.doomed = int(signal.SIGKILL)

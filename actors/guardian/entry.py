@@ -19,7 +19,7 @@ from ..transports._ring import prctl
 from .ignition import exec_zygote
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-MARK = "ACTORS_PID"  # environment variable: of which actor this is a child, or a child's child
+MARK = "ACTORS_OWNER"  # environment variable, GUARDIAN/PID: of which actor this is a child, or a child's child
 
 
 def socket_name(system: str) -> str:
@@ -29,7 +29,6 @@ def socket_name(system: str) -> str:
 
 def main(fd: int, program: int) -> NoReturn:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    os.environ.pop(MARK, None)  # of the actor that started this program, if one did: ours have marks of their own
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # also sent to all of a unit, a session, a machine:
         signal.signal(number, signal.SIG_IGN)  # the program alone says when it is over
     try:

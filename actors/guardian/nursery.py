@@ -286,6 +286,7 @@ class Nursery:
         record.attempt += 1
         record.sent = time.clock_gettime(time.CLOCK_BOOTTIME)
         record.pid, record.bye, record.cradle, record.peer = 0, {}, number, peer
+        record.killed, record.hung = False, None
         assert record.mail is not None
         record.mail.grant(record.attempt)
         guardian.listen(peer)

@@ -3,12 +3,13 @@
 Rule: a dead process does not say so itself, its cgroup does: `oom_kill` counts the kills among its members (v1:
 memory.oom_control, v2: memory.events.local). One increment explains one death. A process's cgroup is noted when it is
 ready, since in v1 a zombie's is always "/"; in v2 the zombie still tells it. Where the noted one explains nothing, in v1
-the process may have been moved afterwards: if the kernel has killed anybody at all since the last look
-(/proc/vmstat), all cgroups are compared with what they were.
+the process may have been moved afterwards: if the kernel has killed anybody at all since the last look (/proc/vmstat),
+all cgroups are compared with what they were, and one in which somebody was killed is believed to have been its last if
+it used at least half of the most that this ever held.
 
-What can't be told apart: an operator's SIGKILL of an actor right after the kernel has killed, in the same cgroup, a
-process that is nobody's (no actor, and no child of one). Where no cgroup counts (an old kernel, a system without cgroups)
-the machine's counter alone decides.
+What can't be told apart: an operator's SIGKILL of an actor after the kernel has killed, in the same cgroup, somebody who
+is no actor (what an actor has started, say). Where no cgroup counts (an old kernel, a system without cgroups) the
+machine's counter alone decides.
 
 Rejected: the kernel's log (not for everybody to read), inotify on the counters (v2 only).
 """
@@ -45,27 +46,26 @@ class Oom:
             self.home[pid] = path
             self._known(path)
 
-    def gone(self, pid: int) -> None:
-        """It has ended, of whatever."""
-        self.home.pop(pid, None)
+    def last(self, pid: int) -> str:
+        """It has ended and is not reaped yet: the cgroup that it was in; "": not known."""
+        noted = self.home.pop(pid, "")
+        return (self.v2 and self._home(pid)) or noted
 
-    def killed(self, pid: int) -> bool:
-        """A process was ended by SIGKILL and is not reaped yet: was it for memory?"""
-        home = (self.v2 and self._home(pid)) or self.home.get(pid, "")
-        if home and (count := self._count(home)) is not None:
-            if count > self.counts.setdefault(home, 0):
-                return self._explain(home)
-            if self.v2:
-                return False
+    def killed(self, home: str, peak: int) -> bool:
+        """A process was ended by a SIGKILL that was not the guardian's: was it for memory? home: its cgroup (`last`);
+        peak: the most memory that it had, in bytes."""
+        here = self._count(home) if home else None
+        if here is not None and here > self.counts.setdefault(home, 0):
+            return self._explain(home)
         total = _machine()
-        if total == self.total:
+        if (here is not None and self.v2) or total == self.total:
             return False
-        if not self.root or (home and self._count(home) is None):
+        if not self.root or (home and here is None):
             self.total = total
             return True
         for path in self._all():
             count = self._count(path)
-            if count is not None and count > self.counts.setdefault(path, 0):
+            if count is not None and count > self.counts.setdefault(path, 0) and 2 * peak >= self._peak(path):
                 return self._explain(path)
         self.total = total  # a kill that is none of ours
         return False
@@ -101,6 +101,13 @@ class Oom:
             except OSError:
                 continue
         return None
+
+    def _peak(self, path: str) -> int:
+        """The most memory that a cgroup (v1) ever had."""
+        try:
+            return int(read(f"{path}/memory.max_usage_in_bytes"))
+        except OSError:
+            return 0
 
     def _all(self) -> Iterator[str]:
         paths, count = [self.root], 0

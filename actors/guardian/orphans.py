@@ -2,13 +2,13 @@
 
 Rule: at every exit the guardian looks at its own children, to whom everything falls that has lost its parent. Who is in
 the actor's process group was ended with it; this is about those that left it (setsid, setpgid, daemons that fork twice).
-Whose a stray is, it shows itself: what was exec'd has ACTORS_PID, which every actor's environment holds, and what was
-only forked has the actor's title. It is killed when that process has ended; its own children fall to the guardian next,
-and are looked at when it exits.
+Whose a stray is, it shows itself: what was exec'd has ACTORS_OWNER in its environment (set with putenv, so that an
+actor's `os.environ` stays the program's), and what was only forked has the actor's title. It is killed when that process
+has ended, and with it what is below it at that moment.
 
-One that has wiped off its marks (an empty environment) belongs to one of the actors that lived when it began, and is
-killed when the last of these has ended: nobody's child outlives its actor by more than that, and nobody is killed for
-another's. So a daemon that shall outlive its actor must be started by somebody else (systemd-run).
+One without a mark (it was given an environment of its own: `env=...`) in a session of its own belongs to one of the
+actors that lived when it began, and is killed when the last of these has ended: nobody is killed for another's actor, and
+nobody outlives the system. So a daemon that shall outlive its actor must be started by somebody else (systemd-run).
 
 Rejected: each actor a subreaper (daemons would stay its zombies, and a stranger's status could come out of its
 os.wait()), a cgroup for each (rights).
@@ -37,6 +37,7 @@ class Orphans:
     def __init__(self, guardian: Guardian) -> None:
         self.guardian = guardian
         self.session = os.getsid(0)
+        self.me = str(os.getpid()).encode()
         self.children = f"/proc/self/task/{os.getpid()}/children"
         self.ours: set[int] = set()  # of the guardian's session and without a mark: zygotes, spares, newborns
 
@@ -71,8 +72,9 @@ class Orphans:
     def _owner(self, pid: int, dead: int) -> int | None:
         """Pid of the actor that has (indirectly) started it; None: it does not say. OSError, ValueError: it is gone."""
         _, mark, rest = (b"\0" + read_all(f"/proc/{pid}/environ")).partition(f"\0{MARK}=".encode())
-        if mark:
-            return int(rest.partition(b"\0")[0])
+        guardian, _, owner = rest.partition(b"\0")[0].partition(b"/")
+        if mark and guardian == self.me:  # else of an actor of another system, which has started this one
+            return int(owner)
         title = read_all(f"/proc/{pid}/cmdline").rstrip(b"\0").decode(errors="replace")
         prefix = f"actors: {self.guardian.system}/"
         record = self.guardian.registry.named(title[len(prefix) :]) if title.startswith(prefix) else None

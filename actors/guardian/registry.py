@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..message import ROOT
 
 if TYPE_CHECKING:
+    from ..exits import ExitReason
     from ..transports._ring import Ring
     from .peers import Peer
 
@@ -46,6 +47,8 @@ class Record:
         self.bye: dict[str, Any] = {}
         self.override: dict[str, Any] | None = None  # the reason, when the guardian killed it for another's death
         self.by_link = False  # that was the reason of its last end
+        self.killed = False  # by the guardian's SIGKILL
+        self.hung: ExitReason | None = None  # why the guardian ended it, if so
         self.doomed = 0  # signal to send at its hello
         self.spawner: tuple[int, int] | None = None  # (endpoint, corr) to be told when it is ready
         self.failures: dict[int, tuple[str, str]] = {}  # while it starts: uid below -> its name, its traceback

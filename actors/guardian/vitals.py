@@ -73,7 +73,7 @@ class Vitals:
             return
         decided = self.guardian.tree.hung(record.uid, reason, time.monotonic(), stopped)
         if decided:  # else it is being killed already
-            record.override = reason.to_wire()
+            record.hung = reason
             address = self.guardian.watch.address(record.name)
             self.guardian.watch.log("error", "hung: it is ended", actor=address, reason=str(reason), stack=stacks)
             self.guardian.hands.perform(decided)

@@ -105,7 +105,7 @@ def test_a_spawn_for_which_something_is_missing_fails_by_its_name(missing: str, 
                 system.spawn(Worker, name=f"new-{number}", start_timeout=20.0)
         assert old.ask(Worker.pid).result(10)
         failed = next(f"new-{number}" for number in range(5) if f"new-{number}" not in names(system))
-        for _ in range(3):
+        for _ in range(10):
             with pytest.raises(SpawnError, match=r"process|descriptor|files|mailbox|memory"):
                 system.spawn(Worker, name=failed, start_timeout=20.0)
     again = system.spawn(Worker, name=failed)

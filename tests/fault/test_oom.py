@@ -21,7 +21,7 @@ from actors.guardian.oom import Oom
 from kit import kill, until
 
 AT_ONCE = Backoff(0.0, 0.0)
-LIMIT = 48 << 20  # bytes
+LIMIT = 128 << 20  # bytes
 _numbers = itertools.count(1)
 
 
@@ -82,7 +82,7 @@ class Eater(Actor):
         return os.getpid()
 
     def eat(self) -> None:
-        held = mmap.mmap(-1, 4 * LIMIT)
+        held = mmap.mmap(-1, 2 * LIMIT)
         for at in range(0, len(held), 4096):
             held[at] = 1
         time.sleep(60)
@@ -170,19 +170,34 @@ def test_one_increment_explains_one_death(v2: bool, tmp_path: Path, monkeypatch:
     home = count("a", 7)
     monkeypatch.setattr(oom, "_home", lambda pid: home)
     oom.note(1)
-    assert not oom.killed(1)
+    assert oom.last(1) == home
+    assert not oom.killed(home, 0)
     count("a", 9)
     machine[0] = 2
-    assert [oom.killed(pid) for pid in (1, 2, 3)] == [True, True, False]
+    assert [oom.killed(home, 0) for _ in range(3)] == [True, True, False]
 
 
 def test_where_no_cgroup_counts_the_machine_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A root cgroup of v2 has no such file."""
     machine[0] = 0
     oom, _ = fake(tmp_path, True, monkeypatch)
-    monkeypatch.setattr(oom, "_home", lambda pid: str(tmp_path))
-    oom.note(1)
-    assert not oom.killed(1)
+    assert not oom.killed(str(tmp_path), 0)
     machine[0] = 1
-    assert oom.killed(1)
-    assert not oom.killed(1)
+    assert oom.killed(str(tmp_path), 0)
+    assert not oom.killed(str(tmp_path), 0)
+
+
+def test_a_small_process_is_not_taken_for_the_victim_of_a_cgroup_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """v1: somebody else was killed for memory while an operator killed an idle actor."""
+    machine[0] = 0
+    oom, count = fake(tmp_path, False, monkeypatch)
+    home, other = count("home", 0), Path(count("other", 0))
+    oom.survey()
+    (other / "memory.max_usage_in_bytes").write_text(str(LIMIT))
+    count("other", 1)
+    machine[0] = 1
+    assert not oom.killed(home, LIMIT // 4)
+    machine[0] = 2
+    assert oom.killed(home, LIMIT // 2)

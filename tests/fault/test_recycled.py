@@ -82,30 +82,30 @@ def by_process(journal: Journal) -> Counter[str]:
     return Counter(row[1] for row in journal.rows() if row[0] == "in")
 
 
-@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+@pytest.mark.parametrize("restart", ["permanent", "temporary"])
 def test_each_process_handles_exactly_as_many_messages_as_it_may(
     restart: Any, system: ActorSystem, journal: Journal
 ) -> None:
-    """1,000 asks and tells by 10 each; in order, and none of it counts as a restart."""
+    """400 asks and tells by 10 each; in order, and none of it counts as a restart."""
     events = system.events()
     worker = system.spawn(Worker, journal, name="worker", max_messages=10, restart=restart, max_restarts=0)
     replies = []
-    for number in range(500):
+    for number in range(200):
         worker.tell(Worker.note, "program", 2 * number)
         replies.append(worker.ask(Worker.note, "program", 2 * number + 1))
     for reply in replies:
         reply.result(60)
     assert set(by_process(journal).values()) == {10}
-    assert [int(row[2]) for row in journal.rows() if row[0] == "end"] == list(range(1000))
+    assert [int(row[2]) for row in journal.rows() if row[0] == "end"] == list(range(400))
     until(lambda: worker.info()["status"] == "running", "the last one is replaced, too")
     info = worker.info()
-    assert (info["restarts"], info["incarnation"]) == (0, 101)
+    assert (info["restarts"], info["incarnation"]) == (0, 41)
     events.close()
     told = [event for event in events if event.ref == worker]
-    assert Counter(event.kind for event in told)["recycled"] == 100
+    assert Counter(event.kind for event in told)["recycled"] == 40
     assert "crashed" not in {event.kind for event in told}
     assert "max_messages=10" in str(next(event.reason for event in told if event.kind == "recycled"))
-    assert len([row for row in journal.rows() if row[0] == "stopped"]) == 100  # on_stop was called
+    assert len([row for row in journal.rows() if row[0] == "stopped"]) == 40  # on_stop was called
 
 
 def test_handlers_that_overlap_are_counted_together(system: ActorSystem, journal: Journal) -> None:
@@ -143,11 +143,14 @@ def test_senders_and_kills_meanwhile_lose_nothing(
     assert max(by_process(journal).values()) <= 20
 
 
+@pytest.mark.parametrize("kind", [Worker, Wide])
 @pytest.mark.parametrize("how", ["drain", "stop", "ref"])
-def test_what_was_accepted_is_handled_although_it_takes_many_processes(how: Any, journal: Journal) -> None:
+def test_what_was_accepted_is_handled_although_it_takes_many_processes(
+    how: Any, kind: type[Worker], journal: Journal
+) -> None:
     """The end of `with`, and a stop within its time: 50 messages, 7 by each process."""
     with ActorSystem(system_name()) as system:
-        worker = system.spawn(Worker, journal, max_messages=7, shutdown=60.0)
+        worker = system.spawn(kind, journal, max_messages=7, shutdown=60.0)
         for number in range(50):
             worker.tell(Worker.note, "program", number)
         if how == "ref":
@@ -155,7 +158,8 @@ def test_what_was_accepted_is_handled_although_it_takes_many_processes(how: Any,
             assert worker.wait(60).kind == "shutdown"
         elif how == "stop":
             system.close("stop")
-    assert [int(row[2]) for row in journal.rows() if row[0] == "end"] == list(range(50))
+    ended = [int(row[2]) for row in journal.rows() if row[0] == "end"]
+    assert (ended if kind is Worker else sorted(ended)) == list(range(50))
     assert sorted(by_process(journal).values()) == [1, *[7] * 7]
 
 

@@ -82,19 +82,28 @@ def written(journal: Journal, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("way", PROGRAMS)
-def test_what_an_actor_has_started_ends_with_it(way: str, end: str, system: ActorSystem, journal: Journal) -> None:
-    """However the actor ends, whether it comes back or not; what another actor has started in the same way lives on."""
-    starter, other = system.spawn(Starter, restart="temporary"), system.spawn(Starter)
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.nightly)])
+def test_what_an_actor_has_started_ends_with_it(end: str, count: int, system: ActorSystem, journal: Journal) -> None:
+    """In every way to get away at once: however the actor ends, all of it goes; what others have started in the same
+    ways lives on."""
+    actors = {way: [system.spawn(Starter, restart="temporary") for _ in range(count)] for way in PROGRAMS}
+    others = [system.spawn(Starter) for _ in PROGRAMS]
     theirs = Journal(f"{journal.path}.other")
-    starter.ask(Starter.start, way, journal).result(20)
-    other.ask(Starter.start, way, theirs).result(20)
-    strays, others = written(journal, COUNT.get(way, 1)), written(theirs, COUNT.get(way, 1))
-    ENDS[end](starter)
-    starter.wait(20)
+    for other, (way, starters) in zip(others, actors.items(), strict=True):
+        for starter in starters:
+            starter.ask(Starter.start, way, journal).result(20)
+        other.ask(Starter.start, way, theirs).result(20)
+    each = sum(COUNT.get(way, 1) for way in PROGRAMS)
+    strays, kept = written(journal, count * each), written(theirs, each)
+    for starters in actors.values():
+        for starter in starters:
+            ENDS[end](starter)
+    for starters in actors.values():
+        for starter in starters:
+            starter.wait(20)
     until(lambda: not any(map(alive, strays)), f"{strays} to end")
-    assert all(map(alive, others))
-    assert other.ask(Starter.pid).result(10)
+    assert all(map(alive, kept))
+    assert all(other.ask(Starter.pid).result(10) for other in others)
 
 
 @pytest.mark.parametrize("session", [True, False])
