@@ -145,7 +145,7 @@ class Desk:
         record = self._own(peer)
         if record is not None:
             reason = ExitReason("shutdown", error=m["why"])
-            self.guardian.hands.perform(self.guardian.tree.recycle(record.uid, reason, time.monotonic()))
+            self.guardian.hands.perform(self.guardian.tree.recycle(record.uid, reason, self.guardian.alarms.now()))
 
     def op_bye(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self._own(peer)

@@ -71,7 +71,7 @@ class Vitals:
     def _end(self, record: Record, peer: Peer, reason: ExitReason, stopped: bool, stacks: str) -> None:
         if record.peer is not peer:
             return
-        decided = self.guardian.tree.hung(record.uid, reason, time.monotonic(), stopped)
+        decided = self.guardian.tree.hung(record.uid, reason, self.guardian.alarms.now(), stopped)
         if decided:  # else it is being killed already
             record.hung = reason
             address = self.guardian.watch.address(record.name)
@@ -85,7 +85,7 @@ class Vitals:
         most, used = record.limits["max_memory"], own_memory(record.pid, record.limits["max_memory"])
         if used > most and (born[1] <= most or self._handled(record) != born[0]):  # else another would be no smaller
             reason = ExitReason("shutdown", error=f"max_memory={most}: it uses {used} bytes")
-            decided = self.guardian.tree.recycle(record.uid, reason, time.monotonic())
+            decided = self.guardian.tree.recycle(record.uid, reason, self.guardian.alarms.now())
             if decided:
                 self.guardian.hands.perform(decided)
                 return

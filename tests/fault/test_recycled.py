@@ -97,7 +97,10 @@ def test_each_process_handles_exactly_as_many_messages_as_it_may(
         reply.result(60)
     assert set(by_process(journal).values()) == {10}
     assert [int(row[2]) for row in journal.rows() if row[0] == "end"] == list(range(400))
-    until(lambda: worker.info()["status"] == "running", "the last one is replaced, too")
+    until(
+        lambda: (worker.info()["incarnation"], worker.info()["status"]) == (41, "running"),
+        "the last one is replaced, too",
+    )
     info = worker.info()
     assert (info["restarts"], info["incarnation"]) == (0, 41)
     events.close()
