@@ -15,12 +15,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 from . import init, screen, service
 from .application import load
-from .errors import ActorsError, SpecError
+from .errors import ActorDied, ActorNotFound, ActorsError, SpecError
 from .system import ActorSystem
 
 POSITIONAL = {
@@ -73,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     watching.add_argument("--interval", type=float, default=1.0, metavar="SECONDS")
     watching.add_argument("--count", type=int, default=0, metavar="N", help="end after so many screens")
     add(stop, "stop an actor for good; it handles what it has accepted first", "system", "actor")
+    showing = add(stacks, "print what every thread of the actors does at this moment", "system")
+    showing.add_argument("actor", nargs="?", help="one actor's name (default: all of them)")
     add(restart, "replace an actor's process; its mail stays", "system", "actor")
     measuring = add(bench, "measure actors, multiprocessing and other frameworks side by side on this machine")
     measuring.add_argument("--rounds", type=int, default=5, metavar="N")
@@ -132,6 +135,27 @@ def restart(options: argparse.Namespace) -> int:
         end = next(event for event in events if event.ref == actor and event.kind in ("restarted", "failed", "stopped"))
         print(f"{actor.address} {end.kind}")
     return 0 if end.kind == "restarted" else 1
+
+
+def stacks(options: argparse.Namespace) -> int:
+    with ActorSystem.attach(options.system) as system:
+        known = [info for info in screen.flat(system.tree()) if info["kind"] == "worker"]
+        names = [options.actor] if options.actor else [info["name"] for info in known]
+        with ThreadPoolExecutor(max(1, len(names))) as pool:  # one that does not answer must not delay the others
+            for text in pool.map(lambda name: shown(system, name, bool(options.actor)), names):
+                print(text, end="")
+    return 0
+
+
+def shown(system: ActorSystem, name: str, alone: bool) -> str:
+    """An actor's stacks under its address; of one of many that has just ended nothing."""
+    try:
+        actor = system.lookup(name)
+        return f"{actor.address} (pid {actor.info()['pid']})\n{actor.stacks()}\n\n"
+    except (ActorNotFound, ActorDied):
+        if alone:
+            raise
+        return ""
 
 
 # --- measure

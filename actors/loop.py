@@ -91,6 +91,9 @@ class Loop:
         self.downs: collections.deque[tuple[int, Monitor, Down]] = collections.deque()  # with the mail's tail then
         self.workers: list[Worker] = []
         self.idle: collections.deque[asyncio.Future[None]] = collections.deque()
+        self.most = self.taken = 0  # messages that this process may take (0: any number), and has taken
+        self.watched = False  # progress_timeout: the guardian wants to know of calls that no message asked for
+        self.calls: dict[object, int] = {}  # of these, those that run: since when
         self.leaving = False  # no further message
         self.draining = False  # until the mailbox, closed by the guardian, is empty
         self.last_look = False
@@ -147,14 +150,31 @@ class Loop:
 
     async def hook(self, method: Callable[..., Any], *args: Any) -> None:
         """Call a hook, sync or async."""
-        value = self.blocking(method, *args)
-        if inspect.isawaitable(value):
-            await value
+        call = self._begins() if self.watched else None
+        try:
+            value = self.blocking(method, *args)
+            if inspect.isawaitable(value):
+                await value
+        finally:
+            if call is not None:
+                self._ends(call)
+
+    def _begins(self) -> object:
+        """A call begins that no message asked for: tell the guardian since when the oldest runs."""
+        call = object()
+        self.calls[call] = time.monotonic_ns()
+        self.mail.local_since = next(iter(self.calls.values()))
+        return call
+
+    def _ends(self, call: object) -> None:
+        del self.calls[call]
+        self.mail.local_since = next(iter(self.calls.values()), 0)
 
     # --- mail
 
     async def _work(self, worker: Worker, shared: bool) -> None:
-        take, hold, endpoint, local = self.endpoint.main.next, self.endpoint.main.hold, self.endpoint, self.local
+        take = self._counted if self.most else self.endpoint.main.next
+        hold, endpoint, local = self.endpoint.main.hold, self.endpoint, self.local
         news, begin, snapshots = endpoint.news, self._begin_shared if shared else self._begin, self.snapshots
         batch = BATCH if snapshots is None or shared else 1
         left, held, turn = batch, -1, True  # timers and mail take turns, so that neither starves
@@ -220,6 +240,22 @@ class Loop:
     def suspended(self) -> bool:
         """Does any handler, or timer's call, wait for something?"""
         return any(worker.suspended for worker in self.workers)
+
+    def _counted(self, spin: float) -> Record | int | None:
+        """The next record, as long as this process may take one (`max_messages`); then it leaves, and another comes."""
+        if self.taken < self.most:
+            record = self.endpoint.main.next(spin)
+            self.taken += isinstance(record, tuple)
+            return record
+        self.endpoint.main.finish()
+        stats, shared = self.mail.stats(), len(self.workers) > 1
+        in_hand = sum(1 for worker in self.workers if worker.caller) if shared else 0
+        if not self.draining or stats["accepted"] - stats["handled"] > in_hand:
+            self.client.send("recycle", why=f"max_messages={self.most}: it has handled as many")
+            self.draining = False  # the next process goes on with it
+            self._leave(ExitReason("shutdown"))
+            return 1  # no wait
+        return None
 
     def _begin(self, worker: Worker, record: Record) -> Any:
         """Call the handler of a record. None: that was all; else what it returned, to be awaited."""
@@ -403,6 +439,7 @@ class Loop:
         method, args, kwargs = call
         worker.caller = worker.call = 0
         _sender.set(0)
+        begun = self._begins() if self.watched else None
         try:
             value = self.blocking(method, *args, **kwargs)
             if inspect.isawaitable(value):
@@ -418,6 +455,8 @@ class Loop:
             self.failed(error, None)
         finally:
             worker.suspended = False
+            if begun is not None:
+                self._ends(begun)
 
     def post(self, method: Callable[..., Any], *args: Any) -> None:
         """Call a method in the actor's turn."""

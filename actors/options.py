@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any, TypedDict, get_args
 
 from .errors import SpecError
+from .limits import Limits
 from .mailbox import MailboxOptions
 from .supervision import Backoff, OnError, Policy, Restart
 
@@ -22,9 +25,15 @@ class SpawnOptions(TypedDict, total=False):
     on_error: OnError
     redeliver: int
     mailbox: MailboxOptions | None
+    progress_timeout: float | None
+    max_memory: int | None
+    max_messages: int | None
+    nice: int
+    affinity: Iterable[int] | None
+    rlimits: Mapping[str, int] | None
 
 
-def actor_options(on_error: str, redeliver: int, mailbox: MailboxOptions | None) -> dict[str, Any]:
+def actor_options(on_error: str, redeliver: int, mailbox: MailboxOptions | None, limits: Limits) -> dict[str, Any]:
     """What the guardian must know of an actor besides its policy. SpecError."""
     if on_error not in get_args(OnError):
         raise SpecError(f"on_error is {on_error!r}: use 'crash' or 'continue'")
@@ -32,7 +41,12 @@ def actor_options(on_error: str, redeliver: int, mailbox: MailboxOptions | None)
         raise SpecError(f"redeliver is {redeliver!r}: give a number of process deaths, 0 or more")
     if mailbox is not None and not isinstance(mailbox, MailboxOptions):
         raise SpecError(f"mailbox is {mailbox!r}: give MailboxOptions(…)")
-    return {"on_error": on_error, "redeliver": redeliver, "mailbox": (mailbox or MailboxOptions()).to_wire()}
+    return {
+        "on_error": on_error,
+        "redeliver": redeliver,
+        "mailbox": (mailbox or MailboxOptions()).to_wire(),
+        "limits": limits.to_wire(),
+    }
 
 
 def split_options(options: SpawnOptions) -> tuple[str | None, Policy, dict[str, Any]]:
@@ -45,5 +59,8 @@ def split_options(options: SpawnOptions) -> tuple[str | None, Policy, dict[str, 
     values: dict[str, Any] = {"restart": "transient", **options}
     values["backoff"] = values.get("backoff") or Backoff()
     name = values.pop("name", None)
-    actor = actor_options(values.pop("on_error", "crash"), values.pop("redeliver", 0), values.pop("mailbox", None))
+    limits = Limits(**{field.name: values.pop(field.name) for field in fields(Limits) if field.name in values})
+    actor = actor_options(
+        values.pop("on_error", "crash"), values.pop("redeliver", 0), values.pop("mailbox", None), limits
+    )
     return name, Policy(**values), actor

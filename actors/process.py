@@ -41,14 +41,16 @@ from .endpoint import LoopEndpoint
 from .errors import SpecError, SystemDied
 from .exits import ExitReason
 from .failures import describe, formatted
+from .guardian.entry import MARK
 from .guardian.ignition import THREADS
+from .limits import apply as apply_limits
 from .log import LEVELS, LazyLog, LogHandler
 from .loop import Loop, exit_now, width
 from .mailbox import SMALLEST
 from .ref import ActorRef
 from .shipping import unship
 from .system import ActorSystem
-from .transports._ring import Ring, create, prctl
+from .transports._ring import Ring, create, prctl, stamp
 
 if TYPE_CHECKING:
     from .snapshots import Snapshots
@@ -109,13 +111,21 @@ def _own_signals() -> None:
         signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
 
 
+def show_stacks(fd: int, end: int) -> None:
+    """From now on SIGUSR1 writes all threads' stacks to `fd` and a zero byte to `end`: by C code alone, so that a thread
+    that never lets go of the GIL is seen, too. Registered by the zygote, for actors this only changes the descriptors.
+    """
+    faulthandler.register(signal.SIGUSR1, file=fd, all_threads=True)
+    stamp(signal.SIGUSR1, end)
+
+
 class _Life:
     """What `live` builds up, step by step."""
 
     def __init__(self, message: wire.Message, fds: list[int], loop: asyncio.AbstractEventLoop) -> None:
         self.events = loop
         resource.setrlimit(resource.RLIMIT_NOFILE, tuple(message["nofile"]))  # the guardian has raised its own
-        sock, mail, replies, control, bell, door, *self.slots = fds
+        sock, mail, replies, control, bell, door, stacks, *self.slots = fds
         self.message = message
         self.mail = Ring(mail, -1)
         endpoint = LoopEndpoint(message["endpoint"], Ring(replies, -1), bell, Ring(control, -1), self.mail, door)
@@ -126,6 +136,7 @@ class _Life:
         self.client = Client(message["system"], socket.socket(fileno=sock), endpoint, message["system"])
         self.client.uid, self.client.guardian_pid = message["uid"], os.getppid()
         self.client.ask_timeout = message.get("ask_timeout")
+        show_stacks(stacks, stacks)
         self.client.send("hello", pid=os.getpid(), attempt=message["attempt"])
         self.loop = _loop(message.get("kit"))(self.client, endpoint, self.mail, message["on_error"])
         ref: ActorRef[Any] = ActorRef(message["system"], message["name"], message["uid"])
@@ -147,6 +158,8 @@ class _Life:
 
     async def _main(self) -> int:
         _settle(self.message.get("setting") or {})
+        if self.message["limits"]:
+            self._limit(self.message["limits"])
         factory, args = unship(self.message["payload"])
         instance = self._made(factory, args)
         if _keeps_state(instance):
@@ -187,6 +200,12 @@ class _Life:
         address, redeliver = context.current().ref.address, self.message["redeliver"]
         self.loop.snapshots = Snapshots(instance, self.loop, address, self.slots, redeliver)
         return self.loop.snapshots
+
+    def _limit(self, wire: dict[str, Any]) -> None:
+        """Before any of the user's code."""
+        apply_limits(wire)
+        self.loop.most = wire.get("max_messages", 0)
+        self.loop.watched = "progress_timeout" in wire
 
     def _crashed(self, error: BaseException) -> int:
         self.client.send(
@@ -245,6 +264,7 @@ def _settle(setting: dict[str, Any]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    os.putenv(MARK, f"{os.getppid()}/{os.getpid()}")  # for what it starts, not for its own code to see
     sys.argv[:] = setting.get("argv", sys.argv)
     for entry in setting.get("path", []):
         if entry not in sys.path:

@@ -217,6 +217,13 @@ class ActorRef(Generic[T_co]):
         info: dict[str, Any] = self._connected().request("info", about=self.address, uid=self.uid).result()
         return info
 
+    def stacks(self) -> str:
+        """What every thread of its process does at this moment, as `faulthandler` writes it (the latest call first), also
+        when it is stuck in C code; or, within two seconds, a sentence on why that can't be seen. ActorDied: it has ended.
+        """
+        stacks: str = self._connected().request("stacks", about=self.address, uid=self.uid).result()
+        return stacks
+
     def monitor(self, callback: Callable[[Down], object], *, incarnations: bool = False) -> Monitor:
         """Call `callback(Down)` exactly once when the actor has ended (also when it already has), in the reader thread.
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Event:
     """One thing that happened to an actor.
 
-    kind: started, crashed, exited, restarting, restarted, stopped, failed, escalated or unrestored (its `restore()`
-    failed, and it began afresh). reason: why, where there is a why. time: seconds since the epoch. pid: of the process
-    concerned, None when there is none. details: what else is known (`delay` of a restart, `cause` of an escalation:
-    the name of the actor that failed first).
+    kind: started, crashed, exited, restarting, restarted, recycled, stopped, failed, escalated or unrestored (its
+    `restore()` failed, and it began afresh). reason: why, where there is a why. time: seconds since the epoch. pid: of the
+    process concerned, None when there is none. details: what else is known (`delay` of a restart, `cause` of an
+    escalation: the name of the actor that failed first).
     """
 
     kind: str

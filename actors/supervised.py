@@ -30,7 +30,7 @@ def flatten(tree: Supervisor | Child[Any]) -> list[Node]:
 def _flatten(spec: Supervisor | Child[Any], under: int, nodes: list[Node]) -> None:
     node: dict[str, Any] = {"name": spec.name, "under": under, "policy": spec.policy.to_wire()}
     if isinstance(spec, Child):
-        options = actor_options(spec.on_error, spec.redeliver, spec.mailbox)
+        options = actor_options(spec.on_error, spec.redeliver, spec.mailbox, spec.limits)
         nodes.append(({**node, "kind": "worker", "options": options}, spec.factory, spec.args))
         return
     mine = len(nodes)

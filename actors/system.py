@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
 
 from . import surroundings, wire
@@ -29,6 +29,7 @@ from .client import Client, clients
 from .coordination.making import Coordinating
 from .errors import ActorNotFound, ActorsError, ModuleUnavailable, SpawnError, SpecError
 from .guardian.entry import socket_name
+from .limits import Limits
 from .log import LEVELS, emit
 from .mailbox import MailboxOptions
 from .message import ROOT, Kind
@@ -217,6 +218,12 @@ class ActorSystem(Coordinating):
         on_error: OnError = "crash",
         redeliver: int = 0,
         mailbox: MailboxOptions | None = None,
+        progress_timeout: float | None = None,
+        max_memory: int | None = None,
+        max_messages: int | None = None,
+        nice: int = 0,
+        affinity: Iterable[int] | None = None,
+        rlimits: Mapping[str, int] | None = None,
     ) -> ActorRef[A]:
         """Start an actor in a process of its own and return its reference once `on_start` has returned.
 
@@ -225,13 +232,16 @@ class ActorSystem(Coordinating):
         "temporary". A crashed actor is restarted for ever, with `backoff`, unless `max_restarts` within `within`
         seconds says otherwise; past it, it has FAILED. shutdown: seconds between the request to stop and SIGTERM.
         on_error: whether an exception in a tell or timer ends the process. redeliver: process deaths after which a
-        message in hand is handled again.
+        message in hand is handled again. progress_timeout: seconds without progress after which it is ended as hung.
+        max_memory (bytes), max_messages: beyond, the process is replaced between two messages. nice, affinity,
+        rlimits: of its process (all of them: `Limits`).
 
         Raises `SpawnError` with the child's traceback when the constructor or `on_start` fails; `CodecError` when
         factory or args can't be sent.
         """
         policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), start_timeout)
-        options = actor_options(on_error, redeliver, mailbox)
+        limits = Limits(progress_timeout, max_memory, max_messages, nice, affinity, rlimits)
+        options = actor_options(on_error, redeliver, mailbox, limits)
         return drive(self._spawn_steps(ROOT, factory, args, name, policy, options))
 
     async def spawn_async(

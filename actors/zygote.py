@@ -77,6 +77,7 @@ def _serve(sock: socket.socket, guardian: int, system: str, how: str, modules: l
     """Say what this zygote can do, then fork on request: a newborn (which waits for its birth message), or a candidate
     for this place.
     """
+    process.show_stacks(2, -1)
     for _ in range(REHEARSALS):
         process.rehearse().close()
     gc.collect()

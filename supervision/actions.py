@@ -103,6 +103,17 @@ class Restarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Recycled:
+    """The worker's process is replaced although it did not fail. Restarting and Restarted of the same uid follow.
+
+    reason: which limit it has reached.
+    """
+
+    uid: int
+    reason: ExitReason
+
+
+@dataclass(frozen=True, slots=True)
 class Escalated:
     """This supervisor used up its restarts: it stops its children and fails in turn, for the same reason.
 
@@ -119,4 +130,17 @@ class AllStopped:
     """After `stop_all` or `kill_all`: nothing is left below the root."""
 
 
-Action = Spawn | Ask | Signal | Ready | StartFailed | Ended | Failed | Restarting | Restarted | Escalated | AllStopped
+Action = (
+    Spawn
+    | Ask
+    | Signal
+    | Ready
+    | StartFailed
+    | Ended
+    | Failed
+    | Restarting
+    | Restarted
+    | Recycled
+    | Escalated
+    | AllStopped
+)

@@ -67,8 +67,10 @@ class Node:
         "phase",
         "policy",
         "reason",
+        "renewing",
         "restarts",
         "start_error",
+        "stop_by",
         "strategy",
         "terminated",
         "times",
@@ -96,6 +98,10 @@ class Node:
         self.not_before = 0.0  # end of the backoff
         self.patience = Patience.LIMIT
         self.terminated = False  # SIGTERM was sent
+        self.stop_by = math.inf  # when the time to stop is over
+        self.renewing = (
+            False  # its process is being recycled; if meanwhile it is to go for good, the next handles what is left
+        )
 
         self.incarnation = 0
         self.restarts = 0  # because it failed

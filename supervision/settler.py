@@ -11,11 +11,12 @@ queue (ten thousand children may end in one event).
 
 from __future__ import annotations
 
+import math
 import signal
 from collections import deque
 from collections.abc import Callable
 
-from .actions import Action, AllStopped, Ask, Ended, Failed, Ready, Restarted, Signal, Spawn, StartFailed
+from .actions import Action, AllStopped, Ask, Ended, Failed, Ready, Restarted, Restarting, Signal, Spawn, StartFailed
 from .node import SHUTDOWN, Goal, Node, Patience, Phase
 from .timers import Timers
 
@@ -93,10 +94,11 @@ class Settler:
         if node.limit == 0:
             self.kill(node)
         elif node.alive or node.kind == "supervisor":
-            if node.alive:
+            if node.alive and not (node.renewing and node.up_since is None):  # that one is asked when it is ready
                 self.out.append(Ask(node.uid, node.limit, final=node.goal is Goal.GONE))
             if node.limit is not None:
-                self.timers.set(node.uid, self.now + node.limit)
+                node.stop_by = self.now + node.limit
+                self.timers.set(node.uid, node.stop_by)
             elif node.up_since is not None:
                 self.timers.cancel(node.uid)
 
@@ -107,9 +109,14 @@ class Settler:
         elif node.terminated or node.limit is None:
             self.out.append(Signal(node.uid, signal.SIGKILL))
         else:
-            node.terminated = True
-            self.out.append(Signal(node.uid, signal.SIGTERM))
-            self.timers.set(node.uid, self.now + max(KILL_AFTER_AT_LEAST, KILL_AFTER * node.policy.shutdown))
+            self.terminate(node)
+
+    def terminate(self, node: Node) -> None:
+        """SIGTERM, and SIGKILL a moment later."""
+        node.terminated = True
+        self.out.append(Signal(node.uid, signal.SIGTERM))
+        grace = KILL_AFTER * node.policy.shutdown if node.policy.shutdown < math.inf else 0.0
+        self.timers.set(node.uid, self.now + max(KILL_AFTER_AT_LEAST, grace))
 
     def kill(self, node: Node) -> None:
         """SIGKILL for every process at and below it, at once. Goals stay, but a worker's children go with it."""
@@ -162,6 +169,7 @@ class Settler:
         node.phase = Phase.STARTING
         node.incarnation += 1
         node.up_since, node.terminated, node.patience = None, False, Patience.LIMIT
+        node.renewing, node.stop_by = False, math.inf
         if node.kind == "worker":
             node.alive = True
             self.out.append(Spawn(node.uid, node.incarnation))
@@ -179,17 +187,29 @@ class Settler:
             self.request_stop(node)
             self.touch_children(node)
 
+    def _renew(self, node: Node) -> None:
+        """What is being stopped for good was being recycled: one more process handles what is left, in what is left of
+        the time."""
+        node.incarnation += 1
+        node.alive, node.up_since = True, None
+        self.out += [Restarting(node.uid, node.reason, 0.0), Spawn(node.uid, node.incarnation)]
+        started = self.now + node.policy.start_timeout
+        self.timers.set(node.uid, started if node.limit is None else node.stop_by)
+
     def _down(self, node: Node) -> None:
+        if node.renewing and node.goal is Goal.GONE and node.patience is not Patience.KILL and not node.terminated:
+            return self._renew(node)
         node.phase, node.leaving = Phase.DOWN, False
         self.timers.cancel(node.uid)
         if node.parent is None:
             self.out.append(AllStopped())
-            return
+            return None
         if node.goal is Goal.FAILED and node.parent.goal is not Goal.FAILED:
             self.out.extend(Failed(each.uid, node.reason) for each in reversed(list(node.walk())))
         elif node.goal is Goal.UP and node.not_before > self.now:
             self.timers.set(node.uid, node.not_before)
         self.touch(node)
+        return None
 
     def _remove(self, node: Node) -> None:
         """Forget it, and what is down with it, in reverse."""

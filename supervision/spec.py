@@ -11,10 +11,11 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, TypeVar, TypeVarTuple, get_args
 
 from ..errors import SpecError
+from ..limits import Limits
 from .backoff import Backoff
 from .policy import AutoShutdown, Policy, Restart
 from .strategy import Strategy
@@ -39,7 +40,7 @@ class Child(Generic[T_co]):
     max_restarts: a limit of its own besides the supervisor's; None (the default) leaves it to the supervisor.
     on_error: what an exception does that nobody waits for: "crash" the actor, or log it and "continue".
     redeliver: how many deaths of its process a message in hand survives.
-    progress_timeout: seconds after which a handler that still runs is killed; None never.
+    progress_timeout, max_memory, max_messages, nice, affinity, rlimits: as in `Limits`.
     mailbox: options of its mailbox; None takes the defaults.
     """
 
@@ -47,12 +48,12 @@ class Child(Generic[T_co]):
         "args",
         "count",
         "factory",
+        "limits",
         "mailbox",
         "name",
         "named",
         "on_error",
         "policy",
-        "progress_timeout",
         "redeliver",
     )
 
@@ -64,7 +65,7 @@ class Child(Generic[T_co]):
     policy: Policy
     on_error: OnError
     redeliver: int
-    progress_timeout: float | None
+    limits: Limits
     mailbox: Any
 
     def __new__(
@@ -83,8 +84,13 @@ class Child(Generic[T_co]):
         significant: bool = False,
         on_error: OnError = "crash",
         redeliver: int = 0,
-        progress_timeout: float | None = None,
         mailbox: object = None,
+        progress_timeout: float | None = None,
+        max_memory: int | None = None,
+        max_messages: int | None = None,
+        nice: int = 0,
+        affinity: Iterable[int] | None = None,
+        rlimits: Mapping[str, int] | None = None,
     ) -> Child[T]:
         if not callable(factory):
             raise SpecError(
@@ -94,19 +100,16 @@ class Child(Generic[T_co]):
         self.name, self.named = name_of(factory) if name is None else checked_name("child", name), name is not None
         self.factory, self.args = factory, args
         self.on_error, self.redeliver, self.mailbox = on_error, redeliver, mailbox
-        self.count, self.progress_timeout = count, progress_timeout
+        self.count = count
         try:
             self.policy = Policy(restart, shutdown, max_restarts, within, backoff, start_timeout, significant)
             _whole("count", count, 1)
             _whole("redeliver", redeliver, 0)
             if on_error not in get_args(OnError):
                 raise SpecError(f"on_error must be one of {', '.join(get_args(OnError))}, not {on_error!r}")
-            if progress_timeout is not None and not (
-                isinstance(progress_timeout, int | float) and progress_timeout > 0
-            ):
-                raise SpecError(f"progress_timeout must be None or more than 0 seconds, not {progress_timeout!r}")
             if mailbox is not None and not hasattr(mailbox, "to_wire"):  # its class is none of this package's
                 raise SpecError(f"mailbox must be None or MailboxOptions(…), not {mailbox!r}")
+            self.limits = Limits(progress_timeout, max_memory, max_messages, nice, affinity, rlimits)
         except SpecError as error:
             raise SpecError(f"child {self.name!r}: {error}") from None
         return self

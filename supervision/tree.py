@@ -14,7 +14,7 @@ from random import Random
 from typing import Literal
 
 from ..exits import ExitReason
-from .actions import Action, Ended, Signal, StartFailed
+from .actions import Action, Ask, Ended, Recycled, Restarted, Signal, StartFailed
 from .judge import Judge
 from .node import SHUTDOWN, Goal, Kind, Node, Patience, Phase
 from .policy import Policy
@@ -89,6 +89,9 @@ class Tree:
                 node.up_since = now
                 if node.limit is None:
                     self._settler.timers.cancel(uid)
+                if node.renewing:
+                    node.renewing = False
+                    self._settler.out += [Restarted(uid), Ask(uid, node.limit, final=node.goal is Goal.GONE)]
         return self._settler.settle()
 
     def start_failed(self, uid: int, reason: ExitReason, now: float, incarnation: int | None = None) -> list[Action]:
@@ -105,6 +108,7 @@ class Tree:
         """The worker's process has ended, or could not be made."""
         if node := self._process(uid, now, incarnation):
             reason, node.verdict = node.verdict or reason, None
+            node.renewing = node.renewing and node.up_since is not None  # not again what could not even start
             self._settler.timers.cancel(uid)
             self._judge.ended(node, reason)
             node.alive, node.phase = False, Phase.STOPPING
@@ -138,6 +142,38 @@ class Tree:
             node.take_down()
             self._settler.wait(node, until=now)
             self._settler.touch(node)
+        return self._settler.settle()
+
+    def recycle(self, uid: int, reason: ExitReason, now: float, incarnation: int | None = None) -> list[Action]:
+        """A limit is reached: replace the worker's process, gracefully, without a time limit, whatever its restart type;
+        not counted, no backoff. If it is being stopped for good, the next process handles what is left of its mail."""
+        node = self._process(uid, now, incarnation)
+        if node and node.up_since is not None and node.verdict is None and not node.renewing and not node.terminated:
+            if node.goal is Goal.UP and not node.leaving:
+                node.patience = Patience.DRAIN
+                node.take_down()
+                self._settler.wait(node, until=now)
+                self._settler.touch(node)
+            elif node.goal is not Goal.GONE or node.patience is Patience.KILL:
+                return self._settler.settle()
+            node.renewing = True
+            self._settler.out.append(Recycled(uid, reason))
+        return self._settler.settle()
+
+    def hung(
+        self, uid: int, reason: ExitReason, now: float, stopped: bool = False, incarnation: int | None = None
+    ) -> list[Action]:
+        """The worker's process makes no progress: SIGTERM, and SIGKILL a moment later; SIGKILL at once if it is
+        `stopped`, since it hears nothing else. `exited` must still follow; this reason wins then."""
+        node = self._process(uid, now, incarnation)
+        if node and node.up_since is not None and node.verdict is None and node.patience is not Patience.KILL:
+            node.verdict = reason
+            node.phase = Phase.STOPPING
+            if stopped:
+                self._settler.timers.cancel(uid)
+                self._settler.out.append(Signal(uid, signal.SIGKILL))
+            else:
+                self._settler.terminate(node)
         return self._settler.settle()
 
     def resume(self, uid: int, now: float) -> list[Action]:

@@ -260,12 +260,27 @@ static int set_waiting(PyObject *self, PyObject *value, void *Py_UNUSED(closure)
     return 0;
 }
 
+static PyObject *get_local_since(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(load(((Ring *)self)->r.h->local_since));
+}
+
+static int set_local_since(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    uint64_t since = value ? PyLong_AsUnsignedLongLong(value) : 0;
+    if (since == (uint64_t)-1 && PyErr_Occurred())
+        return -1;
+    store(((Ring *)self)->r.h->local_since, since);
+    return 0;
+}
+
 static PyGetSetDef ring_attributes[] = {
     {"capacity", get_capacity, NULL, NULL, NULL},
     {"closed", get_closed, NULL, NULL, NULL},
     {"waiting", get_waiting, set_waiting, NULL, NULL},
     {"tail", get_tail, NULL, NULL, NULL},
     {"reading", get_reading, NULL, NULL, NULL},
+    {"local_since", get_local_since, set_local_since, NULL, NULL},
     {0},
 };
 

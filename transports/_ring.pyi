@@ -121,11 +121,12 @@ class Ring:
     waiting: (
         int  # uid that the consumer's process blocks on (0: none), a word that everybody who maps the ring can read
     )
+    local_since: int  # CLOCK_MONOTONIC ns at which the consumer began a call that no record asked for (0: none)
     def stats(self) -> dict[str, int]:
         """head, tail (positions), capacity (bytes); accepted, handled (records ever published, ever over: their
         difference is what waits or is in hand, exact even after a SIGKILL); busy_since (CLOCK_MONOTONIC ns, a few ms
-        coarse, of the oldest take in hand, 0 idle); sleeping (0, 1); recovered (deaths of lock owners); closed; pid (of
-        the last consumer that claimed); populated (bytes)."""
+        coarse, of the oldest take in hand, 0 idle); local_since (the word of that name); sleeping (0, 1); recovered
+        (deaths of lock owners); closed; pid (of the last consumer that claimed); populated (bytes)."""
 
 class ReplyBase:
     """The C part of a pending answer.
@@ -310,6 +311,10 @@ def sibling() -> int:
 
 def prctl(option: int, argument: int = 0, /) -> int:
     """prctl(2): its result; of PR_GET_PDEATHSIG and PR_GET_CHILD_SUBREAPER what they write. OSError."""
+
+def stamp(signum: int, fd: int, /) -> None:
+    """From now on the C handler that `signum` has is followed by a zero byte written to `fd`, so that who reads there
+    knows where its text ends. ValueError: it has no such handler. OSError."""
 
 def is_plain(value: object, /) -> bool:
     """True when msgpack carries the value as it is, exact type and no hook: built only of exact None, bool, int (-2**63

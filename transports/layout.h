@@ -45,6 +45,7 @@ struct header {
     alignas(64) _Atomic uint64_t head; /* (H) released when records before it may be overwritten */
     _Atomic uint64_t busy_since;       /* CLOCK_MONOTONIC ns at which the oldest record in hand was taken, 0: idle */
     struct tally handled;
+    _Atomic uint64_t local_since; /* CLOCK_MONOTONIC ns at which the oldest call that no record asked for began, 0: none */
     /* written by producers, under the lock */
     alignas(64) _Atomic uint64_t tail; /* (T) released when records before it are whole */
     struct tally accepted;

@@ -123,6 +123,7 @@ static PyObject *settle_all(struct ring *r, struct again back, bool all, long ki
             head = position;
     }
     store(r->h->busy_since, 0);
+    store(r->h->local_since, 0);
     store_release(r->h->head, head); /* (H) */
     ring_rewind(r);
     ring_wake_senders(r, false);
@@ -234,9 +235,9 @@ PyObject *owner_stats(PyObject *self, PyObject *Py_UNUSED(none))
     u64 head = load_acquire(h->head),
         handled = load_acquire(h->handled.count) + load_acquire(h->cancelled.count); /* before accepted */
     u64 count = accepted(h), pages = load(h->populated_end) - load(h->populated_base);
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsK}", "head", head, "tail", (u64)load(h->tail), "capacity",
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsK}", "head", head, "tail", (u64)load(h->tail), "capacity",
                          (u64)r->capacity, "accepted", count > handled ? count : handled, "handled", handled,
-                         "busy_since", (u64)load(h->busy_since), "sleeping", (u64)(load(h->sleeping) != AWAKE),
+                         "busy_since", (u64)load(h->busy_since), "local_since", (u64)load(h->local_since), "sleeping", (u64)(load(h->sleeping) != AWAKE),
                          "recovered", (u64)load(h->recovered), "closed", (u64)load(h->closed), "pid", (u64)load(h->pid),
                          "populated", pages < r->capacity ? pages : (u64)r->capacity);
 }

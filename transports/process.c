@@ -1,4 +1,4 @@
-/* Processes: sibling() and prctl(), which the standard library does not have.
+/* Processes: sibling(), prctl() and stamp(), which the standard library does not have.
 
 sibling() is fork() whose parent is the caller's parent (clone3 with CLONE_PARENT): a zygote makes actors that belong to
 the guardian at once, without a middle process to wait for. It is for single-threaded callers.
@@ -58,8 +58,44 @@ static PyObject *process_prctl(PyObject *Py_UNUSED(module), PyObject *args)
     return PyLong_FromLong(asks ? answer : said);
 }
 
+/* --- the end of what a signal's handler writes */
+
+static void (*stamped)(int);
+static int stamp_fd = -1;
+
+static void handle_and_stamp(int signum)
+{
+    int saved = errno;
+    stamped(signum);
+    if (write(stamp_fd, "", 1) < 0)
+        errno = 0; /* nobody reads there any more */
+    errno = saved;
+}
+
+/* stamp(signum, fd): faulthandler's dumps have no end that a reader could see. */
+static PyObject *process_stamp(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int signum, fd;
+    struct sigaction action;
+    if (!PyArg_ParseTuple(args, "ii:stamp", &signum, &fd))
+        return NULL;
+    if (sigaction(signum, NULL, &action))
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if ((action.sa_flags & SA_SIGINFO) || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+        return PyErr_Format(PyExc_ValueError, "signal %d has no handler to follow", signum);
+    stamp_fd = fd;
+    if (action.sa_handler != handle_and_stamp) {
+        stamped = action.sa_handler;
+        action.sa_handler = handle_and_stamp;
+    }
+    if (sigaction(signum, &action, NULL))
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
 PyMethodDef process_methods[] = {
     {"sibling", process_sibling, METH_NOARGS, NULL},
     {"prctl", process_prctl, METH_VARARGS, NULL},
+    {"stamp", process_stamp, METH_VARARGS, NULL},
     {0},
 };

@@ -8,6 +8,11 @@ nobody's code.
     nursery    births: zygote, candidates, attempts
     coordination  locks, semaphores, barriers, events: pages and waiting coroutines
     desk       what connected processes ask for
+    deaths     what the kernel reports, and what follows
+    orphans    what actors started and left behind
+    oom        who was killed for memory
+    vitals     who hangs, who has grown too large (pulse: the judgement)
+    stacks     what a live process does
     watch      monitors, waits, links, events
 
 Rule: it reads fixed headers and never a message's body, imports nothing of the user's, never blocks and never takes a

@@ -1,8 +1,9 @@
 """Deaths: what the kernel reports, why it was, and what follows at once.
 
 Rule: the exit status decides, the process's last words explain. The order at an exit: peek (WNOWAIT), end the process
-group while its number is still taken, read what the process had said, reap, let the tree decide, ring the bells that
-it may owe, settle what it had in hand, carry out the decision.
+group while its number is still taken and what has left the group, read what the process had said, reap, see whether it
+was killed for memory, let the tree decide, ring the bells that it may owe, settle what it had in hand, carry out the
+decision.
 
 Rejected: pidfds for the actors (parent and sole reaper: no number can be used twice before the reap).
 """
@@ -38,6 +39,7 @@ class Deaths:
         self.by_pid[pid] = record
         self.guardian.nursery.hello(record, pid)
         if record.doomed:
+            record.killed = record.doomed == signal.SIGKILL
             os.kill(pid, record.doomed)
 
     def reap(self, signals: int) -> None:
@@ -58,18 +60,24 @@ class Deaths:
                     self._nudge(pid, 20)
 
     def _exited(self, pid: int, code: int, status: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)  # what it started; its number is still taken, so no stranger can be hit
         if pid not in self.by_pid:  # its hello may still be unread
             for unborn in list(self.guardian.nursery.sent.values()):
                 if unborn.peer is not None:
                     self.guardian.read(unborn.peer)
+        if pid in self.by_pid or not self.guardian.orphans.stranger(pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what it started; its number is still taken, so no stranger can be hit
+        self.guardian.orphans.look(pid)
         record = self.by_pid.pop(pid) if pid in self.by_pid else None
         if record is not None and record.peer is not None:
             self.guardian.read(record.peer, rounds=1_000_000)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+        oom, home = self.guardian.oom, self.guardian.oom.last(pid)
+        _, _, used = os.wait4(pid, os.WNOHANG)
         if record is not None:
-            self.ended(record, self._reason(record, ExitReason.from_wait(code, status)))
+            kernel = ExitReason.from_wait(code, status)
+            if kernel.signal == signal.SIGKILL and not record.killed and oom.killed(home, used.ru_maxrss << 10):
+                kernel = replace(kernel, oom=True)
+            self.ended(record, self._reason(record, kernel))
 
     def _reason(self, record: Record, kernel: ExitReason) -> ExitReason:
         """The kernel's report decides; the process's own word explains it."""
@@ -78,6 +86,8 @@ class Deaths:
         record.by_link = override is not None and kernel.signal == signal.SIGKILL  # else it was dying already
         if override is not None and record.by_link:
             return ExitReason.from_wire(override)
+        if record.hung is not None:
+            return record.hung
         if bye and kernel.kind == "exit":
             if bye["kind"] == "exception" and kernel.code == 1:
                 return ExitReason("exception", code=1, error=bye.get("error"))
@@ -88,7 +98,8 @@ class Deaths:
     def ended(self, record: Record, reason: ExitReason) -> None:
         """This incarnation is over; whatever that leads to."""
         now, said = self.guardian.alarms.now(), reason.to_wire()
-        meant = record.uid in self.guardian.tree and self.guardian.tree.status(record.uid) == "stopping"
+        stopping = record.uid in self.guardian.tree and self.guardian.tree.status(record.uid) == "stopping"
+        meant = stopping and reason.kind != "hung"
         if record.bye and not record.bye.get("started", True):
             self.guardian.hands.perform(self.guardian.tree.start_failed(record.uid, reason, now))
         decided = self.guardian.tree.exited(record.uid, reason, now)
@@ -123,6 +134,7 @@ class Deaths:
         if peer is not None:
             self.ring_owed(peer)
             self.guardian.off(peer.sock.fileno())
+            self.guardian.stacks.close(peer)
             self.guardian.watch.forget_peer(peer)
             self.guardian.peers.remove(peer)
 
@@ -172,6 +184,7 @@ class Deaths:
         if name is not None:
             reason = replace(reason, error=f"{reason.error or ''} (linked to {name})".lstrip())
         if other.pid:
+            other.killed = True
             os.kill(other.pid, signal.SIGKILL)
         elif uid in self.guardian.tree and self.guardian.tree.status(uid) == "starting":
             other.doomed = int(signal.SIGKILL)

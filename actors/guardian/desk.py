@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import check_name, join
 from ..errors import SpecError
+from ..exits import ExitReason
 from ..message import ROOT, Kind
 from ..supervision.policy import Policy
 from .coordination import who
@@ -106,9 +107,9 @@ class Desk:
             )
         record = Record(registry.new_uid(), name, above.uid if above else ROOT, node)
         Policy.from_wire(node["policy"])
-        registry.add(record)
         if record.is_worker:
             self.guardian.mailroom.open(record)
+        registry.add(record)  # last: a name is not taken by what could not be made
         return record
 
     def _grow(self, nodes: list[dict[str, Any]], records: list[Record], parent: int) -> None:
@@ -137,6 +138,15 @@ class Desk:
             record.owed = ()
             self.guardian.hands.perform(self.guardian.tree.ready(record.uid, self.guardian.alarms.now()))
             self.guardian.nursery.keep_spare()
+            self.guardian.vitals.ready(record)
+            self.guardian.oom.note(record.pid)
+
+    def op_recycle(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """It has handled as many messages as one process shall, and leaves."""
+        record = self._own(peer)
+        if record is not None:
+            reason = ExitReason("shutdown", error=m["why"])
+            self.guardian.hands.perform(self.guardian.tree.recycle(record.uid, reason, self.guardian.alarms.now()))
 
     def op_bye(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self._own(peer)
@@ -231,6 +241,14 @@ class Desk:
             self.guardian.peers.answer(peer.id, m["corr"], ended, Kind.DIED)
         else:
             self.guardian.peers.answer(peer.id, m["corr"], self.guardian.info(record))
+
+    def op_stacks(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record, peers = self.guardian.registry.by_uid.get(m["uid"]), self.guardian.peers
+        if record is None:
+            ended = self.guardian.registry.ended.get(m["uid"], {"uid": m["uid"], "name": "", "reason": None})
+            peers.answer(peer.id, m["corr"], ended, Kind.DIED)
+        else:
+            self.guardian.stacks.ask(record, lambda text: peers.answer(peer.id, m["corr"], text))
 
     def op_tree(self, peer: Peer, m: Message, fds: list[int]) -> None:
         guardian = self.guardian

@@ -19,6 +19,7 @@ from ..transports._ring import prctl
 from .ignition import exec_zygote
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MARK = "ACTORS_OWNER"  # environment variable, GUARDIAN/PID: of which actor this is a child, or a child's child
 
 
 def socket_name(system: str) -> str:

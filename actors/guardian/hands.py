@@ -6,6 +6,7 @@ Rule: in order, and what an action leads to comes after all that was decided bef
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -75,6 +76,7 @@ class Hands:
         if self.guardian.nursery.cancel(record):
             self.guardian.deaths.ended(record, ExitReason("signal", signal=action.signum))
         elif record.pid:
+            record.killed = record.killed or action.signum == signal.SIGKILL
             os.kill(record.pid, action.signum)
         else:
             record.doomed = int(action.signum)
@@ -133,6 +135,9 @@ class Hands:
 
     def _do_restarted(self, action: act.Restarted) -> None:
         self.guardian.watch.event("restarted", self.guardian.registry.by_uid[action.uid])
+
+    def _do_recycled(self, action: act.Recycled) -> None:
+        self.guardian.watch.event("recycled", self.guardian.registry.by_uid[action.uid], action.reason.to_wire())
 
     def _do_escalated(self, action: act.Escalated) -> None:
         by_uid = self.guardian.registry.by_uid

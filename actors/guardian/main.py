@@ -32,10 +32,14 @@ from .entry import PR_SET_PDEATHSIG, end_children
 from .hands import Hands
 from .mailroom import Mailroom
 from .nursery import Nursery
+from .oom import Oom
+from .orphans import Orphans
 from .peers import Peer, Peers
 from .registry import Record, Registry
 from .segments import Segments
+from .stacks import Stacks
 from .timers import Timers
+from .vitals import Vitals
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -80,6 +84,11 @@ class Guardian:
         self.nursery = Nursery(self, config)
         self.deaths = Deaths(self)
         self.hands = Hands(self)
+        self.stacks = Stacks(self)
+        self.vitals = Vitals(self)
+        self.orphans = Orphans(self)
+        self.oom = Oom()
+        self.timers.after(0.2, self.oom.survey)
         self.flushing = False
         self.on(signals, lambda _: self.deaths.reap(signals))
         program, warden = above  # pidfds

@@ -22,6 +22,7 @@ import itertools
 import os
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from .. import wire
@@ -276,8 +277,16 @@ class Nursery:
         except OSError as error:
             self._without_process(record, error)
             return
+        try:
+            stacks = guardian.stacks.open(record, peer)
+        except OSError as error:
+            guardian.peers.remove(peer)
+            self._without_process(record, error)
+            return
         record.attempt += 1
+        record.sent = time.clock_gettime(time.CLOCK_BOOTTIME)
         record.pid, record.bye, record.cradle, record.peer = 0, {}, number, peer
+        record.killed, record.hung = False, None
         assert record.mail is not None
         record.mail.grant(record.attempt)
         guardian.listen(peer)
@@ -294,12 +303,14 @@ class Nursery:
             "log_level": self.config["log_level"],
             "ask_timeout": self.config.get("ask_timeout"),
             "nofile": self.config["nofile"],
+            "limits": record.limits,
             "redeliver": record.options.get("redeliver", 0),
             "owed": list(record.owed),
         }
         if "kit" in self.config:
             message["kit"] = self.config["kit"]
-        guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes(), *record.slots])
+        guardian.peers.send(peer, message, [record.mail_fd, *peer.lanes(), stacks, *record.slots])
+        os.close(stacks)
         os.close(peer.control_fd)
         peer.control_fd = -1
 

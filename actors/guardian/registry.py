@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..message import ROOT
 
 if TYPE_CHECKING:
+    from ..exits import ExitReason
     from ..transports._ring import Ring
     from .peers import Peer
 
@@ -29,6 +30,7 @@ class Record:
         self.payload: bytes = wire.get("payload") or b""
         self.modules: list[str] = list(wire.get("modules") or ())
         self.options: dict[str, Any] = wire.get("options") or {}
+        self.limits: dict[str, Any] = self.options.get("limits") or {}
         self.setting: dict[str, Any] = wire.get("setting") or {}
         self.mail: Ring | None = None
         self.mail_fd = self.door = -1
@@ -40,10 +42,13 @@ class Record:
         self.pid = 0  # 0: not known (yet, or no longer)
         self.attempt = 0
         self.cradle = 0  # number of the process that its present attempt was sent to
+        self.sent = 0.0  # when (CLOCK_BOOTTIME); nothing that this incarnation has started is older
         self.births = 0  # attempts of the present incarnation that died before their hello
         self.bye: dict[str, Any] = {}
         self.override: dict[str, Any] | None = None  # the reason, when the guardian killed it for another's death
         self.by_link = False  # that was the reason of its last end
+        self.killed = False  # by the guardian's SIGKILL
+        self.hung: ExitReason | None = None  # why the guardian ended it, if so
         self.doomed = 0  # signal to send at its hello
         self.spawner: tuple[int, int] | None = None  # (endpoint, corr) to be told when it is ready
         self.failures: dict[int, tuple[str, str]] = {}  # while it starts: uid below -> its name, its traceback

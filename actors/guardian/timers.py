@@ -25,8 +25,8 @@ class Timers:
         self.at(self.now() + seconds, call)
 
     def timeout(self) -> float | None:
-        """Seconds until the next call; None: none is due ever."""
-        return max(0.0, self._heap[0][0] - self.now()) if self._heap else None
+        """Seconds until the next call, at most an hour (epoll takes no more than some weeks); None: none is due ever."""
+        return min(max(0.0, self._heap[0][0] - self.now()), 3600.0) if self._heap else None
 
     def run(self) -> None:
         while self._heap and self._heap[0][0] <= self.now():

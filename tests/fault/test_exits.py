@@ -74,7 +74,7 @@ def killed_by(number: signal.Signals) -> ExitReason:
 UNSPEAKABLE = ExitReason("exception", code=1, error="Unspeakable: <its message can't be shown: RuntimeError>")
 FATAL = (
     signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
-    signal.SIGSEGV, signal.SIGUSR1,
+    signal.SIGSEGV, signal.SIGUSR2,
 )  # fmt: skip
 FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 ENDS: dict[str, tuple[str, tuple[Any, ...], ExitReason]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -262,3 +263,31 @@ def test_bench_refuses_a_case_that_does_not_exist() -> None:
     code, _, err = command("bench", "--only", "aks")
     assert code == 1
     assert "no benchmark matches 'aks'" in err and "ask.pipe" in err
+
+
+def test_stacks_shows_one_actor_or_all(start: Start, name: str) -> None:
+    """Under their addresses; what they do is there."""
+    program = start("Slow", "Service")
+    assert {program.line().split()[0] for _ in range(2)} == {"working", "ready"}
+    until(lambda: command("tree", name)[1].count("running") >= 2, "the tree is up")
+    code, out, err = command("stacks", name)
+    assert (code, err) == (0, "")
+    assert f"actor://{name}/app/slow (pid " in out
+    assert f"actor://{name}/app/service (pid " in out
+    assert "in work" in out
+    code, out, err = command("stacks", name, "app/service")
+    assert (code, err) == (0, "")
+    assert "app/slow" not in out
+    assert "in select" in out
+
+
+def test_stacks_of_a_stopped_actor_end_in_time(start: Start, name: str) -> None:
+    """A sentence instead; the others are shown."""
+    program = start("Service")
+    pid = int(program.line().split()[1])
+    until(lambda: "running" in command("tree", name)[1], "the tree is up")
+    os.kill(pid, signal.SIGSTOP)
+    code, out, _ = command("stacks", name)
+    os.kill(pid, signal.SIGCONT)
+    assert code == 0
+    assert "it is stopped (SIGSTOP)" in out

@@ -31,6 +31,7 @@ def program(page: Path) -> str:
                 "['Hello, 0', 'Hello, 1', 'Hello, 2']",
                 "3",
                 "101",
+                "3",
                 "stopped itself",
                 "['store', 'parser-1', 'parser-2']",
                 "[b'two books', b'one pen']",
