@@ -222,7 +222,7 @@ def name_of(factory: Callable[..., object]) -> str:
 
 def plain(name: str) -> str:
     """What of any text can be part of a name."""
-    return re.sub(r"[^a-z0-9_.-]+", "", name.lower())[:48].strip("_.-") or "actor"
+    return re.sub(r"[^a-z0-9_.-]+", "", name.lower()).strip("_.-") or "actor"
 
 
 def checked_name(what: str, name: str) -> str:

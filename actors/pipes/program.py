@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NoReturn, get_args
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NoReturn, cast, get_args
 
 from ..actor import Actor
 from ..errors import ActorDied, ActorsError, FramingError, SpecError
@@ -87,13 +87,18 @@ class Program(Actor):
 
     # --- messages
 
-    async def write(self, data: Any) -> None:
+    def write(self, data: Any) -> Awaitable[None]:
         """Write one message to its stdin. An ask ends when the pipe has taken it. BrokenPipeError: it has closed its
         stdin; ValueError, TypeError: this can't be a frame, or `close_stdin` was called before.
         """
-        writing = await self._send(data)
-        if writing is not None:
-            await self._written(writing)
+        frame = self._codec.encode(data)
+        try:
+            writing = self._sink.send(frame)
+        except OSError:
+            return self._refused()
+        if writing is None:
+            return cast("Awaitable[None]", None)  # taken at once: nothing to await, which is most of the time
+        return self._written(writing)
 
     async def read(self) -> Any:
         """The next frame of its stdout. EOFError: it has closed its stdout and runs on; ActorDied: it has ended, and
@@ -106,7 +111,11 @@ class Program(Actor):
         several callers are answered in their order.
         """
         pull = self._pull()
-        writing = await self._send(data)
+        frame = self._codec.encode(data)
+        try:
+            writing = self._sink.send(frame)
+        except OSError:
+            await self._refused()
         answer = pull.next(owed=True)
         if writing is not None:
             try:
@@ -258,13 +267,6 @@ class Program(Actor):
         os.kill(self._pid, signal.SIGKILL)
 
     # --- writing and reading
-
-    async def _send(self, data: Any) -> Writing | None:
-        frame = self._codec.encode(data)
-        try:
-            return self._sink.send(frame)
-        except OSError:
-            await self._refused()
 
     async def _written(self, writing: Writing) -> None:
         try:

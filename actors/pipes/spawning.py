@@ -19,6 +19,9 @@ from .framing import Framing
 from .program import Program, Stdout
 
 
+LONGEST = 48  # characters of a default name, before its number
+
+
 class ProgramOptions(SpawnOptions, total=False):
     """The keyword arguments of `ActorSystem.spawn_program`: those of `Program` and of `spawn`."""
 
@@ -50,7 +53,7 @@ def program(
     own.setdefault("grace", rest.get("shutdown", 5.0) / 2)
     factory = functools.partial(Program, command, framing, to, _name(method), **own)
     factory()
-    return factory, Path(os.fspath(command[0])).name, rest
+    return factory, Path(os.fspath(command[0])).name[:LONGEST], rest
 
 
 def fifo(
@@ -60,7 +63,7 @@ def fifo(
     own, rest = _divided(options, FifoOptions)
     factory = functools.partial(Fifo, Path(path).absolute(), mode, to, _name(method), framing, **own)
     factory()
-    return factory, Path(path).name, rest
+    return factory, Path(path).name[:LONGEST], rest
 
 
 def _divided(options: Any, kind: type) -> tuple[dict[str, Any], SpawnOptions]:
