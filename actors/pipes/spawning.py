@@ -18,7 +18,6 @@ from .fifo import Fifo, Mode
 from .framing import Framing
 from .program import Program, Stdout
 
-
 LONGEST = 48  # characters of a default name, before its number
 
 
