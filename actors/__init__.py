@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         CodecError as CodecError,
     )
     from .errors import (
+        FramingError as FramingError,
+    )
+    from .errors import (
         MailboxCorrupt as MailboxCorrupt,
     )
     from .errors import (
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
     from .mailbox import MailboxOptions as MailboxOptions
     from .monitor import Down as Down
     from .monitor import Monitor as Monitor
+    from .pipes import Fifo as Fifo
+    from .pipes import Program as Program
     from .ref import ActorRef as ActorRef
     from .reply import Reply as Reply
     from .reports import DeadLetter as DeadLetter
@@ -74,6 +79,7 @@ _HOMES = {
         "ActorsError",
         "AskTimeout",
         "CodecError",
+        "FramingError",
         "MailboxCorrupt",
         "MailboxFull",
         "OutOfMemory",
@@ -86,6 +92,7 @@ _HOMES = {
     "exits": ("ExitReason",),
     "mailbox": ("MailboxOptions",),
     "monitor": ("Down", "Monitor"),
+    "pipes": ("Fifo", "Program"),
     "ref": ("ActorRef",),
     "reply": ("Reply",),
     "reports": ("DeadLetter", "Event"),
@@ -110,11 +117,14 @@ __all__ = [
     "Down",
     "Event",
     "ExitReason",
+    "Fifo",
+    "FramingError",
     "MailboxCorrupt",
     "MailboxFull",
     "MailboxOptions",
     "Monitor",
     "OutOfMemory",
+    "Program",
     "RemoteError",
     "Reply",
     "Shared",

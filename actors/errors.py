@@ -80,6 +80,10 @@ class CodecError(ActorsError, TypeError):
     """A message can't be sent. Raised in the sender's frame, before anything was sent; the text names the attribute."""
 
 
+class FramingError(ActorsError, ValueError):
+    """What a program or a named pipe gave is no message in the framing that was agreed (or longer than its limit)."""
+
+
 class AskTimeout(ActorsError, TimeoutError):
     """The deadline passed before the answer came. The call may still be carried out unless it was cancelled."""
 

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
 
 from . import surroundings, wire
@@ -42,7 +42,7 @@ from .shipping import ship
 from .steps import drive, drive_async, one
 from .stream import Stream
 from .supervision import Backoff, Policy, Restart
-from .supervision.spec import OnError, Supervisor, name_of
+from .supervision.spec import OnError, Supervisor, name_of, plain
 from .transports._ring import Ring
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .actor import Actor
+    from .pipes.fifo import Fifo, Mode
+    from .pipes.framing import Framing
+    from .pipes.program import Program
+    from .pipes.spawning import FifoOptions, ProgramOptions
     from .shared import Shared
     from .supervised import Supervised
 
@@ -251,6 +255,49 @@ class ActorSystem(Coordinating):
         steps = self._spawn_steps(ROOT, factory, args, *split_options(options))
         return await drive_async(steps)
 
+    def spawn_program(
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        framing: Framing = "lines",
+        to: ActorRef[Any] | str | None = None,
+        method: Callable[..., object] | str = "receive",
+        **options: Unpack[ProgramOptions],
+    ) -> ActorRef[Program]:
+        """Start an external program as an actor, `Program`: messages to it (`write`) go to its stdin, what it says on
+        stdout goes to `to` (an actor or its name; its method `method`) or to those who ask (`read`, `request`).
+
+        Options: those of `Program` (framing, stdout, encoding, limit, cwd, env, grace) and of `spawn`. A default name
+        comes from the command; `grace` is half of `shutdown`. Raises `SpawnError` when there is no such command, or it
+        can't be executed; `SpecError` for a senseless argument. In a tree: `Child(Program, command, …)`.
+        """
+        from .pipes.spawning import program
+
+        factory, base, rest = program(command, framing, to, method, options)
+        return drive(self._spawn_steps(ROOT, factory, (), *split_options(rest), base))
+
+    def fifo(
+        self,
+        path: str | os.PathLike[str],
+        mode: Mode = "r",
+        *,
+        to: ActorRef[Any] | str | None = None,
+        method: Callable[..., object] | str = "receive",
+        framing: Framing = "lines",
+        **options: Unpack[FifoOptions],
+    ) -> ActorRef[Fifo]:
+        """Start an actor, `Fifo`, for the named pipe at `path`, which is made (mode 0600) if it is missing and then
+        removed at the end. mode "r": frames that others write into it go to `to`, or to those who ask (`read`); "w":
+        messages (`write`) go into it, as soon as a reader is there.
+
+        Options: those of `Fifo` (encoding, limit) and of `spawn`. Raises `SpawnError` when the path is something else,
+        or another actor reads from it; `SpecError` for a senseless argument. In a tree: `Child(Fifo, path, …)`.
+        """
+        from .pipes.spawning import fifo
+
+        factory, base, rest = fifo(path, mode, to, method, framing, options)
+        return drive(self._spawn_steps(ROOT, factory, (), *split_options(rest), base))
+
     def _spawn_below(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
         return drive(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
@@ -277,6 +324,7 @@ class ActorSystem(Coordinating):
         name: str | None,
         policy: Policy,
         options: dict[str, Any],
+        base: str | None = None,
     ) -> Generator[Any, Any, ActorRef[Any]]:
         if not callable(factory):
             raise SpecError(f"the factory must be a class or another callable, not {factory!r}")
@@ -284,7 +332,7 @@ class ActorSystem(Coordinating):
             check_name(name)
         node = {
             "name": name,
-            "base": name_of(factory),
+            "base": name_of(factory) if base is None else plain(base),
             "under": -1,
             "kind": "worker",
             "policy": policy.to_wire(),

@@ -220,8 +220,12 @@ def name_of(factory: Callable[..., object]) -> str:
     """The name that an actor of this factory gets by default: `log_parser` for a class LogParser."""
     while isinstance(factory, functools.partial):
         factory = factory.func
-    name = _CAMEL.sub("_", getattr(factory, "__name__", type(factory).__name__)).lower()
-    return re.sub(r"[^a-z0-9_.-]+", "", name).strip("_.-") or "actor"
+    return plain(_CAMEL.sub("_", getattr(factory, "__name__", type(factory).__name__)))
+
+
+def plain(name: str) -> str:
+    """What of any text can be part of a name."""
+    return re.sub(r"[^a-z0-9_.-]+", "", name.lower()).strip("_.-") or "actor"
 
 
 def checked_name(what: str, name: str) -> str:
