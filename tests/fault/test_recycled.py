@@ -215,3 +215,33 @@ def test_a_child_of_a_group_is_recycled_without_the_others(system: ActorSystem, 
         group["b"].ask(Worker.pid).result(20)
     until(lambda: group["b"].info()["incarnation"] == 3 and group["b"].info()["status"] == "running", "it was recycled")
     assert [group[name].info()["pid"] == before[name] for name in "abc"] == [True, False, True]
+
+
+class Keeping(Actor):
+    """Its state survives, saved after every third message only."""
+
+    snapshot_every = 3
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal, self.count = journal, 0
+
+    def snapshot(self) -> int:
+        return self.count
+
+    def restore(self, state: int) -> None:
+        self.count = state
+
+    def add(self) -> None:
+        self.count += 1
+
+    def on_stop(self, reason: object) -> None:
+        self.journal.write("total", self.count)
+
+
+def test_state_that_is_kept_goes_through_every_replacement_also_in_a_drain(journal: Journal) -> None:
+    """7 messages a process and a snapshot after every third: nothing of the state is taken back."""
+    with ActorSystem(system_name()) as system:
+        keeping = system.spawn(Keeping, journal, max_messages=7)
+        for _ in range(50):
+            keeping.tell(Keeping.add)
+    assert [int(total) for _, total in journal.rows()] == [7, 14, 21, 28, 35, 42, 49, 50]
