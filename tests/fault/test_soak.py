@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import statistics
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 from actors import Actor, ActorDied, ActorRef, ActorSystem
 from actors.supervision import Backoff
-from kit import History, Journal, descendants, kill
+from kit import History, Journal, Script, descendants, kill, system_name
 
 SECONDS = float(os.environ.get("ACTORS_SOAK", "600"))
 RECEIVERS, WIDE, SENDERS = 7, 3, 10  # 20 actors
@@ -28,6 +29,7 @@ WARM_UP = 0.2  # of the time, not measured
 LONG = 2000  # bytes of the program's asks and answers: its lane for answers (4 MB) is in use as a whole by then
 PAUSE = 0.5  # seconds between two measurements
 SLOPE = 10e6  # bytes an hour
+ROLES = ("program", "warden", "guardian", "zygote", "actors", "shared")  # whose memory; shared: mailboxes and lanes
 
 
 class Receiver(Actor):
@@ -130,7 +132,7 @@ class Gauge:
         self.warden = os.getpgid(system.guardian_pid)
         self.fixed = [os.getpid(), self.warden, system.guardian_pid]
         self.times: list[float] = []  # seconds
-        self.memory: dict[str, list[int]] = {role: [] for role in ("program", "warden", "guardian", "zygote", "actors")}
+        self.memory: dict[str, list[int]] = {role: [] for role in ROLES}
         self.descriptors: list[int] = []
 
     def measure(self) -> None:
@@ -140,7 +142,9 @@ class Gauge:
         for pid, title in ((os.getpid(), "program"), *((each.pid, each.title) for each in descendants(self.warden)),
                            (self.warden, "warden")):  # fmt: skip
             role = title.rpartition(" ")[2]
-            totals[role if role in totals else "actors"] += memory(pid)
+            own, shared = memory(pid)
+            totals[role if role in totals else "actors"] += own
+            totals["shared"] += shared
         self.times.append(time.monotonic())
         for role, total in totals.items():
             self.memory[role].append(total)
@@ -169,13 +173,14 @@ class Gauge:
         return statistics.median(self.descriptors[:middle]), statistics.median(self.descriptors[middle:])
 
 
-def memory(pid: int) -> int:
-    """Bytes of one process; 0 when it is gone."""
+def memory(pid: int) -> tuple[int, int]:
+    """Bytes of one process: its own, and its part of what is shared; 0 when it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) << 10
+        return 0, 0
+    sizes = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines[1:]}
+    return sizes["Pss_Anon"], sizes["Pss_Shmem"]
 
 
 def run_load(
@@ -226,32 +231,50 @@ def collect(letters: Any, journal: Journal) -> None:
         journal.write("told", sender, number)
 
 
+def main(name: str, path: str, seconds: str, pause: str, seed: str) -> None:
+    """The program: in a process of its own, since pytest keeps every log record, which would look like growth."""
+    journal = Journal(path)
+    with ActorSystem(name) as system:
+        collector = threading.Thread(target=collect, args=[system.dead_letters(), journal])
+        collector.start()
+        kills, gauge = run_load(system, journal, float(seconds), float(pause), random.Random(seed))
+    collector.join()
+    first, last = gauge.ends()
+    print("measured", kills, gauge.slope(gauge.totals), first, last, flush=True)
+    print("in words", gauge, flush=True)
+
+
+PROGRAM = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
+
+
 @pytest.mark.parametrize(
     ("seconds", "pause"), [(5.0, 0.1), pytest.param(SECONDS, 1.0, marks=pytest.mark.nightly)], ids=["short", "long"]
 )
 def test_under_load_and_kills_nothing_is_lost_and_nothing_grows(
-    seconds: float, pause: float, system: ActorSystem, journal: Journal, rng: random.Random
+    seconds: float, pause: float, journal: Journal, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was accepted was handled or reported; both, at most what was in hand at the kills; after the warm-up memory
     grows by less than 10 MB an hour (the short run is too short to say) and descriptors not at all."""
-    letters = system.dead_letters()
-    collector = threading.Thread(target=collect, args=[letters, journal])
-    collector.start()
-    kills, gauge = run_load(system, journal, seconds, pause, rng)
-    system.close("stop")
-    collector.join()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    with Script(PROGRAM, system_name("soak"), journal.path, seconds, pause, rng.random()) as script:
+        kills, slope, first, last = map(float, script.expect("measured", 2 * seconds + 120).split())
+        in_words = script.expect("in words")
+        assert script.process.wait(20) == 0
     history = History()
     history.read(journal)
     both = set(history.handled) & set(history.reported)
     print(
-        f"{seconds:g} s, {kills} kills; {len(history.accepted)} accepted, {len(history.handled)} handled, "
-        f"{len(history.reported)} reported, {len(both)} both; {gauge}"
+        f"{seconds:g} s, {kills:g} kills; {len(history.accepted)} accepted, {len(history.handled)} handled, "
+        f"{len(history.reported)} reported, {len(both)} both; {in_words}"
     )
     assert kills > seconds / pause / 2
     history.check()
     assert history.reported, "no kill hit a message in hand: there was no load"
     assert len(both) <= kills * CONCURRENCY
-    first, last = gauge.ends()
     assert last <= first
     if seconds >= 300:
-        assert gauge.slope(gauge.totals) < SLOPE
+        assert slope < SLOPE
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
