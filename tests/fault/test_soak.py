@@ -125,30 +125,42 @@ class Thread(threading.Thread):
             self.error = error
 
 
-class Gauge:
-    """Memory and descriptors of the program and its system, by time."""
+class Gauge(threading.Thread):
+    """Memory and descriptors of a program and its system, by time. Taken by the test, so that taking them costs the
+    program nothing."""
 
-    def __init__(self, system: ActorSystem) -> None:
-        self.warden = os.getpgid(system.guardian_pid)
-        self.fixed = [os.getpid(), self.warden, system.guardian_pid]
+    def __init__(self, program: int, guardian: int, warm_up: float, pause: float) -> None:
+        super().__init__(name="gauge")
+        self.program, self.warden, self.guardian = program, os.getpgid(guardian), guardian
+        self.warm_up, self.pause, self.over = warm_up, pause, threading.Event()
         self.times: list[float] = []  # seconds
         self.memory: dict[str, list[int]] = {role: [] for role in ROLES}
         self.descriptors: list[int] = []
+
+    def run(self) -> None:
+        wait = self.warm_up
+        while not self.over.wait(wait):
+            wait = self.pause
+            self.measure()
 
     def measure(self) -> None:
         """Memory: anonymous and shared pages, each shared one counted once altogether (pages of files are others' as
         well). Descriptors of those that are not restarted."""
         totals = dict.fromkeys(self.memory, 0)
-        for pid, title in ((os.getpid(), "program"), *((each.pid, each.title) for each in descendants(self.warden)),
-                           (self.warden, "warden")):  # fmt: skip
-            role = title.rpartition(" ")[2]
-            own, shared = memory(pid)
+        for each in descendants(self.program):
+            role = each.title.rpartition(" ")[2]
+            own, shared = memory(each.pid)
             totals[role if role in totals else "actors"] += own
             totals["shared"] += shared
+        own, shared = memory(self.program)
+        totals["program"] += own
+        totals["shared"] += shared
         self.times.append(time.monotonic())
         for role, total in totals.items():
             self.memory[role].append(total)
-        self.descriptors.append(sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.fixed))
+        self.descriptors.append(
+            sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.program, self.warden, self.guardian))
+        )
 
     @property
     def totals(self) -> list[int]:
@@ -183,10 +195,8 @@ def memory(pid: int) -> tuple[int, int]:
     return sizes["Pss_Anon"], sizes["Pss_Shmem"]
 
 
-def run_load(
-    system: ActorSystem, journal: Journal, seconds: float, pause: float, rng: random.Random
-) -> tuple[int, Gauge]:
-    """20 actors and two threads for so long, with a kill every `pause` seconds. The number of kills, and the gauge.
+def run_load(system: ActorSystem, journal: Journal, seconds: float, pause: float, rng: random.Random) -> int:
+    """20 actors and two threads for so long, with a kill every `pause` seconds. The number of kills.
 
     Victims are drawn like cards: by chance, but nobody twice in a round, so that the actors are of all ages at any time
     and their memory, which grows in their first seconds, is as good as constant.
@@ -199,22 +209,16 @@ def run_load(
     threads = [Thread(f"thread{number}", targets, journal) for number in range(2)]
     for thread in threads:
         thread.start()
-    gauge, kills = Gauge(system), 0
+    kills, victims = 0, list[ActorRef[Any]]()
     begin = time.monotonic()
-    victims: list[ActorRef[Any]] = []
-    next_kill, next_look = begin + pause, begin + WARM_UP * seconds
-    while (now := time.monotonic()) < begin + seconds:
-        if now >= next_kill:
-            next_kill += pause
-            victims = victims or rng.sample([*targets, *senders], RECEIVERS + WIDE + SENDERS)
-            pid = victims.pop().info()["pid"]
-            if pid:
-                kill(pid)
-                kills += 1
-        if now >= next_look:
-            next_look += min(PAUSE, seconds / 20)
-            gauge.measure()
-        time.sleep(max(0.0, min(next_kill, next_look) - time.monotonic()))
+    for turn in range(1, int(seconds / pause) + 1):
+        time.sleep(max(0.0, begin + turn * pause - time.monotonic()))
+        victims = victims or rng.sample([*targets, *senders], RECEIVERS + WIDE + SENDERS)
+        pid = victims.pop().info()["pid"]
+        if pid:
+            kill(pid)
+            kills += 1
+    print("over", flush=True)
     for thread in threads:
         thread.over.set()
         thread.join()
@@ -222,7 +226,7 @@ def run_load(
     for actor in [*senders, *targets]:
         actor.stop()
         actor.wait(60)
-    return kills, gauge
+    return kills
 
 
 def collect(letters: Any, journal: Journal) -> None:
@@ -232,16 +236,15 @@ def collect(letters: Any, journal: Journal) -> None:
 
 
 def main(name: str, path: str, seconds: str, pause: str, seed: str) -> None:
-    """The program: in a process of its own, since pytest keeps every log record, which would look like growth."""
+    """The program."""
     journal = Journal(path)
     with ActorSystem(name) as system:
+        print("begin", system.guardian_pid, flush=True)
         collector = threading.Thread(target=collect, args=[system.dead_letters(), journal])
         collector.start()
-        kills, gauge = run_load(system, journal, float(seconds), float(pause), random.Random(seed))
+        kills = run_load(system, journal, float(seconds), float(pause), random.Random(seed))
     collector.join()
-    first, last = gauge.ends()
-    print("measured", kills, gauge.slope(gauge.totals), first, last, flush=True)
-    print("in words", gauge, flush=True)
+    print("kills", kills, flush=True)
 
 
 PROGRAM = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
@@ -257,23 +260,30 @@ def test_under_load_and_kills_nothing_is_lost_and_nothing_grows(
     grows by less than 10 MB an hour (the short run is too short to say) and descriptors not at all."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     with Script(PROGRAM, system_name("soak"), journal.path, seconds, pause, rng.random()) as script:
-        kills, slope, first, last = map(float, script.expect("measured", 2 * seconds + 120).split())
-        in_words = script.expect("in words")
+        gauge = Gauge(script.pid, int(script.expect("begin")), WARM_UP * seconds, min(PAUSE, seconds / 20))
+        gauge.start()
+        try:
+            script.expect("over", 2 * seconds + 60)
+        finally:
+            gauge.over.set()
+            gauge.join()
+        kills = int(script.expect("kills", 120))
         assert script.process.wait(20) == 0
     history = History()
     history.read(journal)
     both = set(history.handled) & set(history.reported)
     print(
-        f"{seconds:g} s, {kills:g} kills; {len(history.accepted)} accepted, {len(history.handled)} handled, "
-        f"{len(history.reported)} reported, {len(both)} both; {in_words}"
+        f"{seconds:g} s, {kills} kills; {len(history.accepted)} accepted, {len(history.handled)} handled, "
+        f"{len(history.reported)} reported, {len(both)} both; {gauge}"
     )
     assert kills > seconds / pause / 2
     history.check()
     assert history.reported, "no kill hit a message in hand: there was no load"
     assert len(both) <= kills * CONCURRENCY
+    first, last = gauge.ends()
     assert last <= first
     if seconds >= 300:
-        assert slope < SLOPE
+        assert gauge.slope(gauge.totals) < SLOPE
 
 
 if __name__ == "__main__":
