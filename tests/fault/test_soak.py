@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import statistics
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 from actors import Actor, ActorDied, ActorRef, ActorSystem
 from actors.supervision import Backoff
-from kit import History, Journal, descendants, kill
+from kit import History, Journal, Script, descendants, kill, system_name
 
 SECONDS = float(os.environ.get("ACTORS_SOAK", "600"))
 RECEIVERS, WIDE, SENDERS = 7, 3, 10  # 20 actors
@@ -28,6 +29,7 @@ WARM_UP = 0.2  # of the time, not measured
 LONG = 2000  # bytes of the program's asks and answers: its lane for answers (4 MB) is in use as a whole by then
 PAUSE = 0.5  # seconds between two measurements
 SLOPE = 10e6  # bytes an hour
+ROLES = ("program", "warden", "guardian", "zygote", "actors", "shared")  # whose memory; shared: mailboxes and lanes
 
 
 class Receiver(Actor):
@@ -123,28 +125,42 @@ class Thread(threading.Thread):
             self.error = error
 
 
-class Gauge:
-    """Memory and descriptors of the program and its system, by time."""
+class Gauge(threading.Thread):
+    """Memory and descriptors of a program and its system, by time. Taken by the test, so that taking them costs the
+    program nothing."""
 
-    def __init__(self, system: ActorSystem) -> None:
-        self.warden = os.getpgid(system.guardian_pid)
-        self.fixed = [os.getpid(), self.warden, system.guardian_pid]
+    def __init__(self, program: int, guardian: int, warm_up: float, pause: float) -> None:
+        super().__init__(name="gauge")
+        self.program, self.warden, self.guardian = program, os.getpgid(guardian), guardian
+        self.warm_up, self.pause, self.over = warm_up, pause, threading.Event()
         self.times: list[float] = []  # seconds
-        self.memory: dict[str, list[int]] = {role: [] for role in ("program", "warden", "guardian", "zygote", "actors")}
+        self.memory: dict[str, list[int]] = {role: [] for role in ROLES}
         self.descriptors: list[int] = []
+
+    def run(self) -> None:
+        wait = self.warm_up
+        while not self.over.wait(wait):
+            wait = self.pause
+            self.measure()
 
     def measure(self) -> None:
         """Memory: anonymous and shared pages, each shared one counted once altogether (pages of files are others' as
         well). Descriptors of those that are not restarted."""
         totals = dict.fromkeys(self.memory, 0)
-        for pid, title in ((os.getpid(), "program"), *((each.pid, each.title) for each in descendants(self.warden)),
-                           (self.warden, "warden")):  # fmt: skip
-            role = title.rpartition(" ")[2]
-            totals[role if role in totals else "actors"] += memory(pid)
+        for each in descendants(self.program):
+            role = each.title.rpartition(" ")[2]
+            own, shared = memory(each.pid)
+            totals[role if role in totals else "actors"] += own
+            totals["shared"] += shared
+        own, shared = memory(self.program)
+        totals["program"] += own
+        totals["shared"] += shared
         self.times.append(time.monotonic())
         for role, total in totals.items():
             self.memory[role].append(total)
-        self.descriptors.append(sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.fixed))
+        self.descriptors.append(
+            sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.program, self.warden, self.guardian))
+        )
 
     @property
     def totals(self) -> list[int]:
@@ -169,19 +185,18 @@ class Gauge:
         return statistics.median(self.descriptors[:middle]), statistics.median(self.descriptors[middle:])
 
 
-def memory(pid: int) -> int:
-    """Bytes of one process; 0 when it is gone."""
+def memory(pid: int) -> tuple[int, int]:
+    """Bytes of one process: its own, and its part of what is shared; 0 when it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) << 10
+        return 0, 0
+    sizes = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines[1:]}
+    return sizes["Pss_Anon"], sizes["Pss_Shmem"]
 
 
-def run_load(
-    system: ActorSystem, journal: Journal, seconds: float, pause: float, rng: random.Random
-) -> tuple[int, Gauge]:
-    """20 actors and two threads for so long, with a kill every `pause` seconds. The number of kills, and the gauge.
+def run_load(system: ActorSystem, journal: Journal, seconds: float, pause: float, rng: random.Random) -> int:
+    """20 actors and two threads for so long, with a kill every `pause` seconds. The number of kills.
 
     Victims are drawn like cards: by chance, but nobody twice in a round, so that the actors are of all ages at any time
     and their memory, which grows in their first seconds, is as good as constant.
@@ -194,22 +209,16 @@ def run_load(
     threads = [Thread(f"thread{number}", targets, journal) for number in range(2)]
     for thread in threads:
         thread.start()
-    gauge, kills = Gauge(system), 0
+    kills, victims = 0, list[ActorRef[Any]]()
     begin = time.monotonic()
-    victims: list[ActorRef[Any]] = []
-    next_kill, next_look = begin + pause, begin + WARM_UP * seconds
-    while (now := time.monotonic()) < begin + seconds:
-        if now >= next_kill:
-            next_kill += pause
-            victims = victims or rng.sample([*targets, *senders], RECEIVERS + WIDE + SENDERS)
-            pid = victims.pop().info()["pid"]
-            if pid:
-                kill(pid)
-                kills += 1
-        if now >= next_look:
-            next_look += min(PAUSE, seconds / 20)
-            gauge.measure()
-        time.sleep(max(0.0, min(next_kill, next_look) - time.monotonic()))
+    for turn in range(1, int(seconds / pause) + 1):
+        time.sleep(max(0.0, begin + turn * pause - time.monotonic()))
+        victims = victims or rng.sample([*targets, *senders], RECEIVERS + WIDE + SENDERS)
+        pid = victims.pop().info()["pid"]
+        if pid:
+            kill(pid)
+            kills += 1
+    print("over", flush=True)
     for thread in threads:
         thread.over.set()
         thread.join()
@@ -217,7 +226,7 @@ def run_load(
     for actor in [*senders, *targets]:
         actor.stop()
         actor.wait(60)
-    return kills, gauge
+    return kills
 
 
 def collect(letters: Any, journal: Journal) -> None:
@@ -226,20 +235,40 @@ def collect(letters: Any, journal: Journal) -> None:
         journal.write("told", sender, number)
 
 
+def main(name: str, path: str, seconds: str, pause: str, seed: str) -> None:
+    """The program."""
+    journal = Journal(path)
+    with ActorSystem(name) as system:
+        print("begin", system.guardian_pid, flush=True)
+        collector = threading.Thread(target=collect, args=[system.dead_letters(), journal])
+        collector.start()
+        kills = run_load(system, journal, float(seconds), float(pause), random.Random(seed))
+    collector.join()
+    print("kills", kills, flush=True)
+
+
+PROGRAM = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
+
+
 @pytest.mark.parametrize(
     ("seconds", "pause"), [(5.0, 0.1), pytest.param(SECONDS, 1.0, marks=pytest.mark.nightly)], ids=["short", "long"]
 )
 def test_under_load_and_kills_nothing_is_lost_and_nothing_grows(
-    seconds: float, pause: float, system: ActorSystem, journal: Journal, rng: random.Random
+    seconds: float, pause: float, journal: Journal, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was accepted was handled or reported; both, at most what was in hand at the kills; after the warm-up memory
     grows by less than 10 MB an hour (the short run is too short to say) and descriptors not at all."""
-    letters = system.dead_letters()
-    collector = threading.Thread(target=collect, args=[letters, journal])
-    collector.start()
-    kills, gauge = run_load(system, journal, seconds, pause, rng)
-    system.close("stop")
-    collector.join()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    with Script(PROGRAM, system_name("soak"), journal.path, seconds, pause, rng.random()) as script:
+        gauge = Gauge(script.pid, int(script.expect("begin")), WARM_UP * seconds, min(PAUSE, seconds / 20))
+        gauge.start()
+        try:
+            script.expect("over", 2 * seconds + 60)
+        finally:
+            gauge.over.set()
+            gauge.join()
+        kills = int(script.expect("kills", 120))
+        assert script.process.wait(20) == 0
     history = History()
     history.read(journal)
     both = set(history.handled) & set(history.reported)
@@ -255,3 +284,7 @@ def test_under_load_and_kills_nothing_is_lost_and_nothing_grows(
     assert last <= first
     if seconds >= 300:
         assert gauge.slope(gauge.totals) < SLOPE
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
