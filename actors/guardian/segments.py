@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ..arena import MESSAGE, RECEIVER, release, to_actor, to_asker
@@ -23,6 +22,7 @@ from ..transports._ring import Ledger, memory
 from .peers import Peer, Peers
 from .registry import Registry
 from .timers import Timers
+from .vitals import read
 
 MOST = 4096  # segments of a system
 PAGE = 4096
@@ -168,7 +168,7 @@ def _half_of_memory() -> int:
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
-            text = Path(name).read_text().strip()
+            text = read(name).strip()
         except OSError:
             continue
         if text.isdigit():
