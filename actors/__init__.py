@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actor import Actor as Actor
+    from .box import Mailbox as Mailbox
+    from .box import MailboxClosed as MailboxClosed
     from .context import Timer as Timer
     from .errors import (
         ActorDied as ActorDied,
@@ -69,9 +71,11 @@ if TYPE_CHECKING:
     from .supervision import Child as Child
     from .supervision import Supervisor as Supervisor
     from .system import ActorSystem as ActorSystem
+    from .topic import Topic as Topic
 
 _HOMES = {
     "actor": ("Actor",),
+    "box": ("Mailbox", "MailboxClosed"),
     "context": ("Timer",),
     "errors": (
         "ActorDied",
@@ -99,6 +103,7 @@ _HOMES = {
     "shared": ("Shared",),
     "supervision": ("Backoff", "Child", "Supervisor"),
     "system": ("ActorSystem",),
+    "topic": ("Topic",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -119,6 +124,8 @@ __all__ = [
     "ExitReason",
     "Fifo",
     "FramingError",
+    "Mailbox",
+    "MailboxClosed",
     "MailboxCorrupt",
     "MailboxFull",
     "MailboxOptions",
@@ -133,6 +140,7 @@ __all__ = [
     "Supervisor",
     "SystemDied",
     "Timer",
+    "Topic",
     "Unreachable",
 ]
 __version__ = "0.1.0"

@@ -92,6 +92,8 @@ class Client:
         self.outbox = Outbox(self)
         self.reader: Reader | None = None  # a program's; None in an actor
         self.streams: dict[str, list[Stream[Any]]] = {}  # by what the guardian reports into them
+        self.boxes: dict[str, Ring] = {}  # named mailboxes that this process has opened
+        self.topics: dict[str, tuple[int, list[Any]]] = {}  # those that it publishes in: version, members
         self.users = 1  # ActorSystem objects that share this connection
         self.keep = max(16, min(KEEP, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self.shared: dict[str, Any] = {}  # locks, semaphores, barriers and events by name
@@ -106,6 +108,7 @@ class Client:
         self.users = 1
         self.monitors.clear()
         self.defined.clear()
+        self.topics.clear()
 
     # --- to the guardian
 
@@ -193,8 +196,8 @@ class Client:
         corr = reply.corr
         try:
             port = self.ports.get(uid) or self.map(uid, name)
-            if flags & HANDLE or (len(body) > SHORT and _goes_beside(body, port)):
-                body, flags = self.arena.pack(body, to_actor(uid), _goes_beside(body, port)), flags | HANDLE
+            if flags & HANDLE or (len(body) > SHORT and goes_beside(body, port)):
+                body, flags = self.arena.pack(body, to_actor(uid), goes_beside(body, port)), flags | HANDLE
                 self.large[reply] = body
             position = FULL if waits else port.push(body, ASK, flags, self.me, corr, deadline, 0.0)
             if position < 0:
@@ -221,14 +224,14 @@ class Client:
         port = self.ports.get(uid) or self.map(uid, name)
         if uid in self.outbox.queues and not self.endpoint.may_block():
             raise MailboxFull(f"{self.address(name)}: earlier asks wait for room in its mailbox; use tell_async")
-        if flags & HANDLE or (len(body) > SHORT and _goes_beside(body, port)):
+        if flags & HANDLE or (len(body) > SHORT and goes_beside(body, port)):
             self._tell_large(port, uid, name, body, flags, timeout)
         elif port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
             self.push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
 
     def _tell_large(self, port: Ring, uid: int, name: str, body: bytes, flags: int, timeout: float) -> None:
         self._await_window(uid, name, timeout)
-        packed = self.arena.pack(body, to_actor(uid), _goes_beside(body, port))
+        packed = self.arena.pack(body, to_actor(uid), goes_beside(body, port))
         try:
             if port.push(packed, TELL, flags | HANDLE, self.me, 0, 0, 0.0) < 0:
                 record = packed, TELL, flags | HANDLE, self.me, 0, 0
@@ -264,14 +267,14 @@ class Client:
         if made and len(self.defined) < len(made):
             self.define()
         port = self.ports.get(uid) or self.map(uid, name)
-        pause, large = SHORTEST, flags & HANDLE or _goes_beside(body, port)
+        pause, large = SHORTEST, flags & HANDLE or goes_beside(body, port)
         while large and not self.arena.has_room(to_actor(uid)):
             self._still_there(uid, name)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST)
         message, flags = body, flags | HANDLE if large else flags
         if large:
-            message = self.arena.pack(body, to_actor(uid), _goes_beside(body, port))
+            message = self.arena.pack(body, to_actor(uid), goes_beside(body, port))
         pause = SHORTEST
         try:
             while (
@@ -481,6 +484,8 @@ class Client:
         if self.gone is None:
             self.gone = why
         self.shut()
+        while self.boxes:
+            self.boxes.popitem()[1].leave()
         self.ports.clear()
         self.lanes.clear()
         self.outbox.lose()
@@ -521,7 +526,7 @@ def reason_of(wire_reason: dict[str, Any]) -> ExitReason | None:
     return ExitReason.from_wire(wire_reason["reason"]) if wire_reason.get("reason") else None
 
 
-def _goes_beside(body: bytes, port: Ring) -> bool:
+def goes_beside(body: bytes, port: Ring) -> bool:
     """Is it too large to be copied through this mailbox?"""
     return len(body) > port.capacity // (4 if len(body) > 1 << 16 else 2)
 
@@ -545,6 +550,9 @@ def _after_fork_in_child() -> None:
         client.streams.clear()
         client.outbox = Outbox(client)  # what lies in the old one is the parent's
         client.endpoint.abandon(int(Kind.REFUSED), wire.dumps(["ActorsError", text]))
+        for box in client.boxes.values():
+            box.abandon()
+        client.boxes.clear()
         client.ports.clear()
         client.lanes.clear()
         client.monitors.clear()

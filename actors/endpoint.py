@@ -62,6 +62,10 @@ class Endpoint:
         """The mailbox of the actor that handles nothing while this frame waits; its header tells others for whom."""
         return None
 
+    def stopping(self) -> bool:
+        """Has this process's actor been asked to end when its mail is handled?"""
+        return False
+
     def watch(self, reply: Reply[Any]) -> None:
         """Somebody wants a callback and may never collect: make sure that somebody does, and that a deadline is kept."""
 
@@ -255,6 +259,9 @@ class LoopEndpoint(Endpoint):
         if threading.get_ident() != self.thread or not (self.in_sync or asyncio.current_task() is self.handler):
             return None
         return self.mail
+
+    def stopping(self) -> bool:
+        return self.mail.closed != 0
 
     def watch(self, reply: Reply[Any]) -> None:
         if reply.deadline and self.loop is not None:

@@ -13,6 +13,7 @@ must refuse pickle.
 
 from __future__ import annotations
 
+import importlib
 import struct
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID, SafeUUID
 
 T = TypeVar("T")
+MAILBOX, TOPIC = 44, 45  # codes of values whose modules are imported when the first one arrives
 
 
 class ByPickle(Exception):
@@ -181,6 +183,14 @@ register(
     leaf=True,
 )
 register(timezone, 15, _timezone_out, lambda parts: timezone(*parts))
+
+
+def _late(module: str, name: str) -> Restore:
+    return Restore(lambda parts: getattr(importlib.import_module(module, __package__), name)(*parts), False)
+
+
+BY_CODE[MAILBOX] = _late(".box", "Mailbox")
+BY_CODE[TOPIC] = _late(".topic", "Topic")
 BY_CODE[16] = Restore(_zoneinfo_in, True)
 FINDERS.append(_find_zoneinfo)
 register(PosixPath, 17, _path_out, _path_in(PosixPath), leaf=True)

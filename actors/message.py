@@ -17,6 +17,7 @@ class Kind(IntEnum):
     # in a mailbox
     TELL = 1
     ASK = 2
+    ITEM = 3  # in a named mailbox
     # answers, in a reply lane (from callees) or a control lane (from the guardian); the first one for a correlation wins
     VALUE = 10
     ERROR = 11  # an encoded exception
@@ -34,6 +35,7 @@ class Kind(IntEnum):
     ENDED = 26  # msgpack {uid, reason}: an actor whose mailbox this process has mapped is gone for good
     GONE = 27  # msgpack endpoint id: a process whose reply lane was mapped is gone
     TICK = 29  # no body: virtual time has moved, and timers of this actor are due (systems of the test kit)
+    TOPIC = 30  # msgpack [name, version, [[uid, name, method], …]]: who hears a topic now
     INTERRUPT = 28  # the program gave up waiting for a graceful close
     TRIM = 33  # no body: give back the segments that you don't use, others need memory
     UNMAP = 34  # msgpack id: a segment is no more

@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .actor import Actor
+    from .box import Mailbox
     from .pipes.fifo import Fifo, Mode
     from .pipes.framing import Framing
     from .pipes.program import Program
     from .pipes.spawning import FifoOptions, ProgramOptions
     from .shared import Shared
     from .supervised import Supervised
+    from .topic import Topic
 
 A = TypeVar("A", bound="Actor")
 T = TypeVar("T")
@@ -427,6 +429,30 @@ class ActorSystem(Coordinating):
         from .shared import share
 
         return share(self._client.arena, value)
+
+    # --- indirect communication
+
+    def mailbox(self, name: str, maxsize: int = 0, capacity: int = 16 << 20) -> Mailbox[Any]:
+        """The named mailbox that every process of the system shares under this name, made by whoever names it first.
+
+        maxsize: messages that may wait at a time (0: any number), as in `queue.Queue`. capacity: bytes that they may
+        take (rounded up to a power of two); a ceiling: memory appears as it is used. Whoever comes later may leave both
+        out. Annotate it to have it typed: `jobs: Mailbox[Job] = system.mailbox("jobs")`.
+
+        SpecError: a bad name or number, or it was made with others.
+        """
+        from .box import mailbox
+
+        return mailbox(self._client.system, name, maxsize, capacity)
+
+    def topic(self, name: str) -> Topic[Any]:
+        """The topic of this name: what is published in it goes to every actor that has subscribed.
+
+        Annotate it to have it typed: `ticks: Topic[Tick] = system.topic("ticks")`. SpecError: a bad name.
+        """
+        from .topic import topic
+
+        return topic(self._client.system, name)
 
     # --- hearing
 

@@ -7,6 +7,7 @@ runs anybody's code.
 Stable ABI (abi3): one build for Python 3.11 and all later versions. */
 
 #include "binding.h"
+#include "takers.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -53,6 +54,7 @@ static bool ring_format(int fd, uint64_t capacity)
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     pthread_mutex_init(&h->lock, &attributes);
+    pthread_mutex_init(&h->takers.lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
     h->version = RING_VERSION;
     h->capacity = capacity;
@@ -313,6 +315,19 @@ static PyMethodDef ring_methods[] = {
     {"quiet", owner_quiet, METH_NOARGS, NULL},
     {"owner", owner_owner, METH_NOARGS, NULL},
     {"stats", owner_stats, METH_NOARGS, NULL},
+    FAST("join", taker_join),
+    {"leave", taker_leave, METH_NOARGS, NULL},
+    {"abandon", taker_abandon, METH_NOARGS, NULL},
+    FAST("get", taker_get),
+    FAST("end", taker_end),
+    {"give_back", taker_give_back, METH_O, NULL},
+    {"waits", taker_waits, METH_NOARGS, NULL},
+    {"poll", taker_poll, METH_NOARGS, NULL},
+    {"task_done", taker_task_done, METH_NOARGS, NULL},
+    {"finished", taker_finished, METH_O, NULL},
+    {"reclaim", taker_reclaim, METH_O, NULL},
+    {"rouse", taker_rouse, METH_NOARGS, NULL},
+    {"keeper", taker_keeper, METH_NOARGS, NULL},
 #ifdef RING_FAULTS
     {"fault", ring_fault, METH_O, NULL},
 #endif
@@ -340,6 +355,8 @@ static bool add_constants(PyObject *module)
            !PyModule_AddIntConstant(module, "CLOSED", RING_CLOSED) &&
            !PyModule_AddIntConstant(module, "STUCK", RING_STUCK) &&
            !PyModule_AddIntConstant(module, "NOMEM", RING_NOMEM) &&
+           !PyModule_AddIntConstant(module, "EMPTY", RING_EMPTY) &&
+           !PyModule_AddIntConstant(module, "LEFT", RING_LEFT) &&
            !PyModule_AddIntConstant(module, "HEADER", RING_HEADER) &&
            !PyModule_AddIntConstant(module, "SLOT", RING_SLOT) &&
            !PyModule_AddIntConstant(module, "LARGE", LARGE) &&

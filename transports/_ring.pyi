@@ -11,6 +11,8 @@ from typing_extensions import Buffer  # collections.abc has it from Python 3.12 
 FULL: int  # -1 no room within the timeout
 CLOSED: int  # -2 the consumer's owner closed the ring
 STUCK: int  # -3 the lock's owner did not move within the timeout (see Ring.owner)
+EMPTY: int  # -6 `get`: nothing to take within the timeout
+LEFT: int  # -7 this process has left the shared ring
 NOMEM: int  # -4 the machine or the cgroup has no memory for the next pages
 
 HEADER: int  # bytes of the ring's first page
@@ -127,6 +129,47 @@ class Ring:
         difference is what waits or is in hand, exact even after a SIGKILL); busy_since (CLOCK_MONOTONIC ns, a few ms
         coarse, of the oldest take in hand, 0 idle); local_since (the word of that name); sleeping (0, 1); recovered
         (deaths of lock owners); closed; pid (of the last consumer that claimed); populated (bytes)."""
+
+    # --- several consumers (takers.h): a robust lock of their own; the GIL is released before waiting
+
+    def join(self, me: int, most: int, /) -> None:
+        """From now on this object is one view of a ring that several consumers share; all of them must join.
+
+        me: this process's endpoint, under which the owner knows of its end. most: records that may wait at a time (0:
+        any number); `push` then says FULL. ValueError: me is 0.
+        """
+    def leave(self) -> None:
+        """Nothing is taken or ended in this process's name any more; whoever waits in it gets LEFT."""
+    def abandon(self) -> None:
+        """`leave` in a forked child."""
+    def get(
+        self, timeout: float, keep: bool, into: list[tuple[bytes, int, int, int]] | None, /
+    ) -> tuple[bytes, int, int, int] | int:
+        """The next record that nobody has in hand: (body, flags, tries, position); or EMPTY, CLOSED (and nothing is left
+        that could come back from another process), LEFT, STUCK.
+
+        timeout: seconds as in `push`. keep: it stays in hand until `end` or `give_back`; else it is over, unless its
+        body lies elsewhere (flag 4). into: a list to which it is appended as well, so that it is known even if a signal
+        handler raises as soon as this returns. An exception raised in here loses nothing. Corrupt.
+        """
+    def end(self, position: int, settles: bool, /) -> bool:
+        """The record in hand is over; `settles`: without a `task_done`. False: it is not in this process's hand. Corrupt."""
+    def give_back(self, position: int, /) -> bool:
+        """The record in hand is the next one to be taken, with one try more. False, Corrupt: as `end`."""
+    def waits(self) -> int:
+        """How many records wait in nobody's hand."""
+    def poll(self) -> bool:
+        """From now on a producer strikes the bell (once). True: look first, there may be something already."""
+    def task_done(self) -> bool:
+        """One record is finished. False: more often than records were pushed."""
+    def finished(self, timeout: float, /) -> bool | int:
+        """Wait until all records ever pushed are settled or finished. False: not within `timeout` seconds; or LEFT."""
+    def reclaim(self, endpoint: int, /) -> int:
+        """By the owner, without a lock: what this dead endpoint had in hand waits again. How many. Corrupt."""
+    def rouse(self) -> None:
+        """By the owner: wake everybody who waits for anything here."""
+    def keeper(self) -> int:
+        """tid of the owner of the consumers' lock, 0: free, or its owner died."""
 
 class ReplyBase:
     """The C part of a pending answer.

@@ -1,5 +1,5 @@
 /* What the C files of the extension share: the Python objects, the errors. One noun a file: _ring.c the module and the
-   type Ring, producer.c and owner.c two of its roles, inbox.c Inbox, reply.c ReplyBase, segment.c
+   type Ring, producer.c, owner.c and taker.c three of its roles, inbox.c Inbox, reply.c ReplyBase, segment.c
    Segment, Span and Ledger, sync.c Sync, process.c and plain.c
    functions. */
 
@@ -75,5 +75,19 @@ PyObject *owner_reopen(PyObject *self, PyObject *none);
 PyObject *owner_quiet(PyObject *self, PyObject *none);
 PyObject *owner_owner(PyObject *self, PyObject *none);
 PyObject *owner_stats(PyObject *self, PyObject *none);
+
+PyObject *taker_join(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *taker_leave(PyObject *self, PyObject *none);
+PyObject *taker_abandon(PyObject *self, PyObject *none);
+PyObject *taker_get(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *taker_end(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *taker_give_back(PyObject *self, PyObject *position);
+PyObject *taker_waits(PyObject *self, PyObject *none);
+PyObject *taker_poll(PyObject *self, PyObject *none);
+PyObject *taker_task_done(PyObject *self, PyObject *none);
+PyObject *taker_finished(PyObject *self, PyObject *timeout);
+PyObject *taker_reclaim(PyObject *self, PyObject *endpoint);
+PyObject *taker_rouse(PyObject *self, PyObject *none);
+PyObject *taker_keeper(PyObject *self, PyObject *none);
 
 #endif

@@ -11,12 +11,9 @@ Ring object, which is why it knows itself whether it is armed.
 Foreign code (the garbage collector's finalizers) can run where a tuple is made, and where the last reference to a reply
 is dropped. Tuples are made before the look; references are dropped when the ring is in order again.
 
-When to spin (at most the caller's budget, holding the GIL): never when the last sender ran on this CPU (it can't send
-while we spin), and rarely while spins did not pay lately (a moving rate; 8, 16 ... 256 waits are then left out before
-the next try).
+It spins (spin.h) at most the caller's budget, holding the GIL.
 
-Rejected: fixed spinning (3 to 10 times worse than none when cores are short); sched_yield (ruinous beside busy
-processes); a leader among the waiting threads, and a gate lock (both lost wake-ups or got stuck when a signal handler
+Rejected: a leader among the waiting threads, and a gate lock (both lost wake-ups or got stuck when a signal handler
 raised). */
 
 #include "binding.h"
@@ -34,7 +31,7 @@ typedef struct {
     bool busy;                  /* there is a record in hand, */
     uint64_t position;          /* here */
     struct ring *last;          /* the ring that delivered last */
-    uint32_t rate, skip, probe; /* of the spins that paid (of 256); waits to leave out; how many the next time */
+    struct spinner spinner;
 } Inbox;
 
 static PyTypeObject *reply_type, *ring_type;
@@ -63,8 +60,7 @@ static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
             self->rings[i] = (Ring *)Py_NewRef(given[i]);
             self->rings[i]->r.armed = true; /* by the consumer that died before us, perhaps */
         }
-    self->rate = 128;
-    self->probe = 8;
+    self->spinner = SPINNER;
     return (PyObject *)self;
 }
 
@@ -127,36 +123,10 @@ static void trim(const Inbox *self, int rings)
             ring_trim(lane(self, i));
 }
 
-/* Does a spin have a chance? */
-static bool promising(Inbox *self)
-{
-    if (self->last && load(self->last->h->last_cpu) == (uint32_t)sched_getcpu())
-        return false;
-    if (self->skip == 0)
-        return true;
-    self->skip--;
-    return false;
-}
-
-static void learn(Inbox *self, bool paid)
-{
-    self->rate = paid ? self->rate + ((256 - self->rate) >> 3) : self->rate - (self->rate >> 3);
-    if (self->rate >= 64) {
-        self->probe = 8;
-    } else if (paid) { /* a try out of the dark: believe it */
-        self->rate = 100;
-        self->probe = 8;
-    } else {
-        self->rate = 60;
-        self->skip = self->probe;
-        self->probe = self->probe < 256 ? self->probe * 2 : 256;
-    }
-}
-
 /* Spin, disarmed, until something arrives or `spin` microseconds have passed. True: something arrived. */
 static bool watch(Inbox *self, int rings, double spin)
 {
-    if (!promising(self))
+    if (!spin_promises(&self->spinner, self->last ? load(self->last->h->last_cpu) : SPIN_ANY))
         return false;
     disarm_all(self, rings);
     uint64_t end = ring_now(CLOCK_MONOTONIC) + (uint64_t)(spin < 1000 ? spin * 1000 : 1000000);
@@ -167,7 +137,7 @@ static bool watch(Inbox *self, int rings, double spin)
             paid = anything(self, rings);
         }
     } while (!paid && ring_now(CLOCK_MONOTONIC) < end);
-    learn(self, paid);
+    spin_learn(&self->spinner, paid);
     return paid;
 }
 

@@ -213,20 +213,6 @@ PyObject *owner_owner(PyObject *self, PyObject *Py_UNUSED(none))
 
 /* --- stats */
 
-/* Records ever published: also the one whose producer died, or stands, between the tail and the count. */
-static uint64_t accepted(struct header *h)
-{
-    uint64_t tail, count;
-    int tries = 1000; /* a scribbler must not keep us here */
-    do {
-        tail = load_acquire(h->tail);
-        count = load_acquire(h->accepted.count);
-        if (load_acquire(h->accepted.at) == tail)
-            count = load_acquire(h->accepted.next);
-    } while (load(h->tail) != tail && --tries);
-    return count;
-}
-
 PyObject *owner_stats(PyObject *self, PyObject *Py_UNUSED(none))
 {
     struct ring *r = ring_of(self);
@@ -234,7 +220,7 @@ PyObject *owner_stats(PyObject *self, PyObject *Py_UNUSED(none))
     typedef unsigned long long u64;
     u64 head = load_acquire(h->head),
         handled = load_acquire(h->handled.count) + load_acquire(h->cancelled.count); /* before accepted */
-    u64 count = accepted(h), pages = load(h->populated_end) - load(h->populated_base);
+    u64 count = ring_accepted(h), pages = load(h->populated_end) - load(h->populated_base);
     return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsK}", "head", head, "tail", (u64)load(h->tail), "capacity",
                          (u64)r->capacity, "accepted", count > handled ? count : handled, "handled", handled,
                          "busy_since", (u64)load(h->busy_since), "local_since", (u64)load(h->local_since), "sleeping", (u64)(load(h->sleeping) != AWAKE),

@@ -9,6 +9,7 @@ Rejected: an exception for a full mailbox. Full, closed and stuck are what calle
 values. */
 
 #include "binding.h"
+#include "takers.h"
 
 enum {
     BUSY = -100,               /* inside this file: the lock was not ours within the slice */
@@ -102,7 +103,20 @@ static int acquire(struct ring *r, uint64_t slice, PyThreadState **released)
     return ring_lock_until(r, ring_now(CLOCK_MONOTONIC) + slice);
 }
 
-/* One try: a position, RING_FULL, RING_CLOSED, RING_NOMEM, RING_CORRUPT, or BUSY. */
+/* With the lock: a position, RING_FULL, RING_CLOSED, RING_LEFT, RING_NOMEM or RING_CORRUPT. */
+static int64_t append(struct ring *r, const struct message *m, uint64_t limit)
+{
+    if (ring_closed(r))
+        return RING_CLOSED;
+    if (r->shared) {
+        int full = load(r->me) ? takers_full(r) : RING_LEFT;
+        if (full)
+            return full == 1 ? RING_FULL : full;
+    }
+    return ring_write(r, m, limit);
+}
+
+/* One try: what `append` says, or BUSY. */
 static int64_t attempt(struct ring *r, const struct message *m, uint64_t limit, uint64_t slice)
 {
     PyThreadState *released = NULL;
@@ -112,11 +126,14 @@ static int64_t attempt(struct ring *r, const struct message *m, uint64_t limit, 
         FAULT(r, 1);
         if (m->length > BIG && !released)
             released = PyEval_SaveThread();
-        said = ring_closed(r) ? RING_CLOSED : ring_write(r, m, limit);
+        said = append(r, m, limit);
         ring_unlock(r);
         if (said >= 0) {
             FAULT(r, 5);
-            ring_bell(r);
+            if (r->shared)
+                takers_wake(r, 1);
+            else
+                ring_bell(r);
         }
     } else {
         said = rc == ETIMEDOUT ? BUSY : RING_CORRUPT;
@@ -146,17 +163,21 @@ static uint64_t left(struct patience *p, uint64_t whole, uint64_t waited)
 static void await_room(struct ring *r, const struct message *m, uint64_t limit, uint64_t slice)
 {
     PyThreadState *released = PyEval_SaveThread();
-    ring_await_room(r, ring_size(m->length), limit, slice);
+    if (r->shared)
+        takers_await_room(r, ring_size(m->length), limit, slice);
+    else
+        ring_await_room(r, ring_size(m->length), limit, slice);
     PyEval_RestoreThread(released);
 }
 
-/* A position, RING_FULL, RING_CLOSED, RING_STUCK, RING_NOMEM; RING_CORRUPT: an exception is set. */
+/* A position, RING_FULL, RING_CLOSED, RING_LEFT, RING_STUCK, RING_NOMEM; RING_CORRUPT: an exception is set. */
 static int64_t deliver(struct ring *r, const struct message *m, uint64_t limit, struct patience p)
 {
     uint64_t slice = p.lock < SLICE ? p.lock : SLICE;
     for (;;) {
         int64_t said = attempt(r, m, limit, slice);
-        if (said >= 0 || said == RING_CLOSED || said == RING_NOMEM || (said == RING_FULL && !p.room))
+        bool final = said == RING_CLOSED || said == RING_LEFT || said == RING_NOMEM;
+        if (said >= 0 || final || (said == RING_FULL && !p.room))
             return said;
         if (said == RING_CORRUPT) {
             corrupt(r, "the senders' side makes no sense");

@@ -37,6 +37,7 @@ Atomics are paired by the letters in comments: (H) head, (T) tail, (S) sleeping,
 #include <unistd.h>
 
 #include "layout.h"
+#include "spin.h"
 
 #ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
 #define MADV_POPULATE_WRITE 23
@@ -59,6 +60,10 @@ struct ring {
     uint64_t seen_head;        /* producers', under the lock */
     uint64_t head, next, tail; /* the consumer's: its own head, its reading position, the tail that it saw */
     bool armed;                /* the consumer's: `sleeping` may be set */
+    bool shared;               /* there are several consumers (takers.h); then: */
+    uint64_t most;             /* records that may wait, 0: any number */
+    _Atomic uint64_t me;       /* endpoint of this process, 0: it has left */
+    struct spinner spinner;
 };
 
 /* One record, checked: its words were read once and lie inside the ring. */
@@ -280,6 +285,20 @@ static inline int64_t ring_write(struct ring *r, const struct message *m, uint64
     FAULT(r, 4);
     tally_settle(&h->accepted);
     return (int64_t)tail;
+}
+
+/* Records ever published: also the one whose producer died, or stands, between the tail and the count. */
+static inline uint64_t ring_accepted(struct header *h)
+{
+    uint64_t tail, count;
+    int tries = 1000; /* a scribbler must not keep us here */
+    do {
+        tail = load_acquire(h->tail);
+        count = load_acquire(h->accepted.count);
+        if (load_acquire(h->accepted.at) == tail)
+            count = load_acquire(h->accepted.next);
+    } while (load(h->tail) != tail && --tries);
+    return count;
 }
 
 static inline void ring_strike(const struct ring *r)

@@ -18,7 +18,7 @@ from ..ref import ActorRef
 from ..system import ActorSystem
 from .peers.python import ARRAYS, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, lock_in_turn, main, p50
 from .usage import memory, processor_time, system_pids
-from .workers import Asker, Echo, Sender, Sink, ask_in_turn
+from .workers import Asker, Consumer, Echo, Producer, Sender, Sink, ask_in_turn
 
 SECONDS = 0.9
 
@@ -90,6 +90,37 @@ def large(value: Any, count: int) -> float:
         return count / (time.perf_counter() - start)
 
 
+def box() -> float:
+    with ActorSystem() as system:
+        jobs = system.mailbox("jobs")
+        taken = system.spawn(Consumer).ask(Consumer.drain, jobs)
+        start = time.perf_counter()
+        for _ in range(TELLS):
+            jobs.put(MESSAGE)
+        jobs.close()
+        handled = taken.result()
+        elapsed = time.perf_counter() - start
+        assert handled == TELLS, f"{handled} of {TELLS} were taken"
+        return TELLS / elapsed
+
+
+def box_of_four() -> float:
+    with ActorSystem() as system:
+        jobs = system.mailbox("jobs")
+        taken = [system.spawn(Consumer).ask(Consumer.drain, jobs) for _ in range(SENDERS)]
+        producers = [system.spawn(Producer) for _ in range(SENDERS)]
+        for producer in producers:
+            producer.ask(Producer.flood, jobs, 1).result()  # first contact is not measured
+        start = time.perf_counter()
+        for reply in [producer.ask(Producer.flood, jobs, TELLS // SENDERS) for producer in producers]:
+            reply.result()
+        jobs.close()
+        handled = sum(reply.result() for reply in taken)
+        elapsed = time.perf_counter() - start
+        assert handled == TELLS + SENDERS, f"{handled} of {TELLS + SENDERS} were taken"
+        return TELLS / elapsed
+
+
 def spawn() -> float:
     with ActorSystem() as system:
         return p50(lambda: system.spawn(Echo), seconds=0.3, warm=2)
@@ -153,6 +184,8 @@ CASES: dict[str, Callable[[], float]] = {
     "tell4.actors": tell_from_four,
     "megabyte.actors": megabyte,
     "array.actors": array,
+    "box.actors": box,
+    "box4.actors": box_of_four,
     "spawn.actors": spawn,
     "kill.actors": kill_to_next_answer,
     "start.actors": start,

@@ -6,6 +6,7 @@ import os
 import time
 
 from ..actor import Actor
+from ..box import Mailbox
 from ..ref import ActorRef
 from .peers.python import MESSAGE, Message
 
@@ -39,6 +40,18 @@ class Sender(Actor):
     def flood(self, sink: ActorRef[Sink], count: int) -> None:
         for _ in range(count):
             sink.tell(Sink.take, MESSAGE)
+
+
+class Producer(Actor):
+    def flood(self, box: Mailbox[Message], count: int) -> None:
+        for _ in range(count):
+            box.put(MESSAGE)
+
+
+class Consumer(Actor):
+    def drain(self, box: Mailbox[Message]) -> int:
+        """How many it got until the mailbox was closed and empty."""
+        return sum(1 for _ in box)
 
 
 async def ask_in_turn(other: ActorRef[Echo], seconds: float) -> float:

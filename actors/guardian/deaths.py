@@ -156,6 +156,7 @@ class Deaths:
             peer.replies for peer in self.guardian.peers.by_id.values()
         ]
         owners = {owner for ring in rings if (owner := ring.owner())}  # threads
+        owners |= self.guardian.boxes.lock_owners()
         if tries and any(os.path.exists(f"/proc/{pid}/task/{owner}") for owner in owners):  # noqa: PTH110
             os.kill(pid, signal.SIGCONT)
             self.guardian.timers.after(0.0005, lambda: self._stop_again(pid, tries - 1))

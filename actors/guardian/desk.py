@@ -362,6 +362,40 @@ class Desk:
         record = self.guardian.registry.by_uid.get(other.uid) if other is not None else None
         address = self.guardian.watch.address(record.name) if record is not None else ""
         self.guardian.peers.send(peer, {"seq": m["seq"], "text": who(other, address)})
+    # --- named mailboxes and topics
+
+    def op_box(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        box = self.guardian.boxes.open(peer.id, m["name"], m["maxsize"], m["capacity"])
+        answer: dict[str, Any] = {"seq": m["seq"]}
+        if box is None:
+            self.guardian.peers.send(peer, {**answer, "over": True})
+        else:
+            said = {"uid": box.uid, "maxsize": box.maxsize, "capacity": box.capacity}
+            self.guardian.peers.send(peer, {**answer, **said}, [box.fd, box.bell])
+
+    def op_box_close(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.boxes.close(m["name"])
+        self.guardian.peers.send(peer, {"seq": m["seq"]})
+
+    def op_box_over(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.boxes.over(m["name"])
+
+    def op_topic(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        version, members = self.guardian.topics.publish(peer.id, m["name"])
+        self.guardian.peers.send(peer, {"seq": m["seq"], "version": version, "members": members})
+
+    def op_topic_join(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        record = self.guardian.registry.by_uid.get(m["uid"])
+        if record is None:
+            ended = self.guardian.registry.ended.get(m["uid"], {"name": "", "reason": None})
+            self.guardian.peers.send(peer, {"seq": m["seq"], "ended": ended})
+        else:
+            self.guardian.topics.subscribe(m["name"], record.uid, record.name, m["method"])
+            self.guardian.peers.send(peer, {"seq": m["seq"]})
+
+    def op_topic_leave(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        self.guardian.topics.unsubscribe(m["name"], m["uid"], m["method"])
+        self.guardian.peers.send(peer, {"seq": m["seq"]})
 
     # --- being told
 

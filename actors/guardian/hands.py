@@ -105,6 +105,7 @@ class Hands:
             record.mail.close(ENDED)
             self._sweep(record, reason, time.monotonic() + PATIENCE)
         self.guardian.watch.actor_ended(record, reason)
+        self.guardian.topics.ended(record.uid)
         self.guardian.watch.event("stopped", record, reason)
 
     def _sweep(self, record: Record, reason: dict[str, Any], until: float) -> None:
@@ -119,6 +120,7 @@ class Hands:
         record.last_reason = reason
         if record.mail is not None:
             self.guardian.mailroom.fail(record, reason)
+        self.guardian.topics.failed(record.uid)
         self.guardian.watch.actor_ended(record, reason)
         self.guardian.watch.event("failed", record, reason)
         self.guardian.watch.log(
@@ -162,6 +164,7 @@ class Hands:
             mail = record.mail
             if mail is not None and mail.closed == FAILED and uid in tree and tree.status(uid) != "failed":
                 mail.reopen()
+                self.guardian.topics.resumed(uid)
 
     # --- starts that fail
 

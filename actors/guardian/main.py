@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import wire
 from ..supervision.tree import Tree
 from ..transports._ring import prctl
+from .boxes import Boxes
 from .coordination import Coordination
 from .deaths import Deaths
 from .desk import Desk
@@ -39,6 +40,7 @@ from .registry import Record, Registry
 from .segments import Segments
 from .stacks import Stacks
 from .timers import Timers
+from .topics import Topics
 from .vitals import Vitals
 from .watch import Watch
 
@@ -79,6 +81,8 @@ class Guardian:
         self.peers.on_removed.append(self.mailroom.peer_gone)
         self.peers.on_removed.append(lambda peer: self.segments.process_gone(peer.id))
         self.coordination = Coordination(self.peers, self.timers.after)
+        self.boxes = Boxes(self.peers, self.watch, self.segments, self.registry.new_uid)
+        self.topics = Topics(self.peers)
         self.tree = Tree(random.Random())
         self.desk = Desk(self)
         self.nursery = Nursery(self, config)
@@ -214,6 +218,7 @@ class Guardian:
     def leave(self) -> None:
         """Nothing is left to guard: say what is still to be said, then go."""
         self.watch.log_dead()
+        self.boxes.log_left()
         self.leaving = self.leaving or time.monotonic()
         unread = self.mailroom.readers.get(self.owner.id) and time.monotonic() < self.leaving + PATIENCE
         if self.peers.flush() or unread:

@@ -54,6 +54,7 @@ class Segments:
         self._generations = itertools.count(int.from_bytes(os.urandom(3), "little"))
         self._looking = False
         self._looks = 0  # audits that are due
+        self.receivers: set[int] = set()  # uids of named mailboxes: they hold leases as actors do
 
     def ledger(self) -> int:
         """Descriptor of the ledger, made when it is first needed."""
@@ -125,7 +126,7 @@ class Segments:
     def _audit(self) -> None:
         """Drop the leases of those that are gone."""
         assert self._ledger is not None
-        actors = {to_actor(uid) for uid in self.registry.by_uid}
+        actors = {to_actor(uid) for uid in (*self.registry.by_uid, *self.receivers)}
         processes = {*self.peers.by_id, *map(to_asker, self.peers.by_id)}
         for segment in self.by_id.values():
             for slot, word in self._ledger.words(segment.index):

@@ -35,8 +35,10 @@ def program(page: Path) -> str:
                 "stopped itself",
                 "['store', 'parser-1', 'parser-2']",
                 "[b'two books', b'one pen']",
+                "[0, 1, 4, 9, 16]",
             ],
         ),
+        ("docs/mailboxes.md", ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "2 [5, 5]"]),
         ("docs/testing.md", ["16 16", "Hello, world", "True", "60", "2", "ActorDied", "SpawnError"]),
     ],
 )

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
 
-from actors import Actor, ActorDied, ActorRef, ActorSystem, ExitReason, MailboxOptions, Reply, Timer
+from actors import Actor, ActorDied, ActorRef, ActorSystem, ExitReason, Mailbox, MailboxOptions, Reply, Timer, Topic
 from actors.coordination import Barrier, Event, File, Lock, Semaphore
 from actors.supervision import Backoff, Child, Supervisor
 from actors.testing import Call, Local, Probe, Stub, TestSystem, kill, kill_at, local, stub, wait_restarted
@@ -273,3 +273,45 @@ async def coordinating(system: ActorSystem) -> None:
         assert_type(file.read(), bytes)
     async with system.file("notes.txt") as file:
         await file.replace_async("all")
+# --- named mailboxes and topics
+
+
+def queueing(system: ActorSystem) -> None:
+    jobs: Mailbox[int] = system.mailbox("jobs", maxsize=10, capacity=1 << 20)
+    jobs.put(1)
+    jobs.put(1, False)
+    jobs.put(1, timeout=2.0)
+    jobs.put_nowait(1)
+    assert_type(jobs.get(), int)
+    assert_type(jobs.get(True, 1.0), int)
+    assert_type(jobs.get_nowait(), int)
+    assert_type(list(jobs), list[int])
+    assert_type((jobs.qsize(), jobs.empty(), jobs.full(), jobs.maxsize), tuple[int, bool, bool, int])
+    taken = jobs.take(timeout=1.0)
+    with taken as job:
+        assert_type(job, int)
+    assert_type(taken.redelivered, int)
+    jobs.task_done()
+    jobs.join(timeout=1.0)
+    jobs.close()
+
+
+async def queueing_in_a_coroutine(jobs: Mailbox[str]) -> None:
+    await jobs.put_async("it")
+    assert_type(await jobs.get_async(), str)
+    async for job in jobs:
+        assert_type(job, str)
+    async with jobs.take_async() as job:
+        assert_type(job, str)
+    await jobs.join_async()
+
+
+async def publishing(system: ActorSystem, counter: ActorRef[Counter]) -> None:
+    ticks: Topic[int] = system.topic("ticks")
+    ticks.subscribe(counter, Counter.add)
+    ticks.subscribe(counter, Counter.add_later)
+    ticks.subscribe(counter, "add")
+    assert_type(ticks.publish(1), int)
+    assert_type(await ticks.publish_async(1), int)
+    ticks.unsubscribe(counter, Counter.add)
+    ticks.unsubscribe(counter)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors import Actor, ActorRef, ActorSystem, Reply
+from actors import Actor, ActorRef, ActorSystem, Mailbox, Reply, Topic
 from actors.supervision import Child, Supervisor
 from actors.testing import Probe, TestSystem, kill_at, local, stub
 
@@ -96,3 +96,19 @@ def testing(system: TestSystem, probe: Probe[Counter], counter: ActorRef[Counter
     local(Counter).tell(Counter.add)  # type: ignore[call-overload]
     local(Counter).ask(Other.add, 1)  # type: ignore[call-overload]
     stub(Counter, nmae=text)  # type: ignore[call-overload]
+
+
+async def queueing(jobs: Mailbox[int]) -> None:
+    jobs.put("1")  # type: ignore[arg-type]
+    await jobs.put_async("1")  # type: ignore[arg-type]
+    text: str = jobs.get()  # type: ignore[assignment]
+    with jobs.take() as job:
+        text = job  # type: ignore[assignment]
+    jobs.get(timeout="1")  # type: ignore[arg-type]
+    print(text)
+
+
+def publishing(ticks: Topic[int], words: Topic[str], counter: ActorRef[Counter]) -> None:
+    ticks.publish("1")  # type: ignore[arg-type]
+    words.subscribe(counter, Counter.add)  # type: ignore[arg-type]
+    ticks.subscribe(counter, Other.add)  # type: ignore[arg-type]

@@ -99,6 +99,14 @@ def count_queue(messages: Queue[Message], done: Connection) -> None:
     done.send("all handled")
 
 
+def take_from_queue(messages: Queue[Message], done: Connection) -> None:
+    """Until None comes."""
+    done.send("ready")
+    while messages.get() is not None:
+        pass
+    done.send("all taken")
+
+
 def flood(messages: Queue[Message], go: Event, ready: Connection) -> None:
     ready.send("ready")
     go.wait()
@@ -213,6 +221,35 @@ def tell4_queue() -> float:
             stop(sender)
 
 
+def box_queue() -> float:
+    return tell_queue()
+
+
+def box4_queue() -> float:
+    messages: Queue[Message | None] = spawn.Queue()
+    go = spawn.Event()
+    ready, there = spawn.Pipe()
+    senders = [spawn.Process(target=flood, args=(messages, go, there)) for _ in range(SENDERS)]
+    takers = [spawn.Process(target=take_from_queue, args=(messages, there)) for _ in range(SENDERS)]
+    for process in (*senders, *takers):
+        process.start()
+    for _ in (*senders, *takers):
+        ready.recv()
+    try:
+        start = time.perf_counter()
+        go.set()
+        for sender in senders:  # a queue's process ends when all that it has put is in the pipe
+            sender.join()
+        for _ in takers:
+            messages.put(None)
+        for _ in takers:
+            ready.recv()
+        return TELLS / (time.perf_counter() - start)
+    finally:
+        for process in (*senders, *takers):
+            stop(process)
+
+
 def _drain(messages: Queue[Message], send: Callable[[], object]) -> float:
     """Messages a second from the first that `send` causes until a consumer that is up already has handled all."""
     done, there = spawn.Pipe()
@@ -319,6 +356,8 @@ CASES: dict[str, Callable[[], float]] = {
     "tell4.queue": tell4_queue,
     "megabyte.pipe": megabyte_pipe,
     "array.pipe": array_pipe,
+    "box.queue": box_queue,
+    "box4.queue": box4_queue,
     "spawn.process": start_process,
     "kill.process": kill_process,
     "memory.process": memory_process,

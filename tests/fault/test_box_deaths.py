@@ -1,0 +1,93 @@
+"""Consumers and producers of a shared mailbox die by SIGKILL at every marked instruction: nothing is lost, repeated
+without a word, miscounted or stuck.
+"""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .test_ring_deaths import wrong
+
+DRIVER = Path(__file__).with_name("box_driver.py")
+
+Run = Callable[..., dict[str, Any]]
+
+TAKER = {
+    10: "lock held",
+    11: "about to take",
+    12: "taken, not counted",
+    13: "taken, locked",
+    14: "in hand",
+    15: "about to end",
+    16: "ended, not counted",
+    17: "head not moved",
+    18: "ended, locked",
+    19: "about to give back",
+    20: "given back, not counted",
+    21: "given back, locked",
+    22: "nobody woken yet",
+}
+
+
+@pytest.fixture
+def run_box(extension: Path, rng: random.Random) -> Run:
+    """Run one scenario of box_driver.py and return its findings; its seed is printed."""
+
+    def run(scenario: str, *arguments: int) -> dict[str, Any]:
+        seed = rng.randrange(1 << 32)
+        print(f"{scenario}: seed {seed}")
+        command = [sys.executable, str(DRIVER), str(extension), scenario, str(seed), *map(str, arguments)]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+        findings: dict[str, Any] = json.loads(output)
+        print(findings)
+        return findings
+
+    return run
+
+
+@pytest.mark.parametrize("point", TAKER, ids=TAKER.values())
+def test_a_consumer_that_dies_at_any_point_leaves_its_message_in_place_and_the_counts_exact(
+    run_box: Run, point: int
+) -> None:
+    assert wrong(run_box("taker_dies_at", point)) == {}
+
+
+def test_room_that_the_last_consumer_has_made_at_its_death_is_found_by_a_producer_alone(run_box: Run) -> None:
+    assert wrong(run_box("head_is_left")) == {}
+
+
+@pytest.mark.parametrize("point", [1, 2, 3, 4, 5, 22])
+def test_a_producer_that_dies_at_any_point_leaves_what_it_published_and_consumers_hear_of_it(
+    run_box: Run, point: int
+) -> None:
+    assert wrong(run_box("producer_dies_at", point)) == {}
+
+
+def test_a_hundred_deaths_of_consumers_and_producers_lose_nothing_and_what_comes_again_says_so(run_box: Run) -> None:
+    findings = run_box("many_die", 100)
+    assert wrong(findings, "handled", "redelivered") == {}
+    assert findings["handled"] > 1000
+    assert findings["redelivered"] > 0
+
+
+@pytest.mark.nightly
+def test_two_thousand_deaths_of_consumers_and_producers_lose_nothing(run_box: Run) -> None:
+    assert wrong(run_box("many_die", 2000), "handled", "redelivered") == {}
+
+
+def test_a_consumer_stopped_inside_the_lock_is_named_holds_up_no_owner_and_no_producer(run_box: Run) -> None:
+    assert run_box("keeper_is_stopped") == {
+        "said": True,
+        "keeper": True,
+        "put": True,
+        "reclaimed": 0,
+        "waits": 3,
+        "exit": 0,
+        "next": 1,
+    }
