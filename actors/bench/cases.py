@@ -14,13 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ActorDied
+from ..pipes import Program
 from ..ref import ActorRef
 from ..system import ActorSystem
-from .peers.python import ARRAYS, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, main, p50
+from .peers.python import ARRAYS, CAT, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, main, p50
 from .usage import memory, processor_time, system_pids
-from .workers import Asker, Echo, Sender, Sink, ask_in_turn
+from .workers import Asker, Bytes, Echo, Sender, Sink, ask_in_turn
 
 SECONDS = 0.9
+PIECE = 128 << 10  # bytes
 
 
 def ask_blocking() -> float:
@@ -90,6 +92,24 @@ def large(value: Any, count: int) -> float:
         return count / (time.perf_counter() - start)
 
 
+def cat() -> float:
+    """Bytes a second through `cat` as an actor: messages in, messages out to another actor."""
+    with ActorSystem() as system:
+        sink = system.spawn(Bytes)
+        program = system.spawn_program(["cat"], framing="raw", to=sink)
+        piece = bytes(PIECE)
+        sink.ask(Bytes.count).result()
+        start = time.perf_counter()
+        for _ in range(CAT // PIECE):
+            program.tell(Program.write, piece)
+        program.tell(Program.close_stdin)
+        program.wait()
+        taken = sink.ask(Bytes.count).result()
+        elapsed = time.perf_counter() - start
+        assert taken == CAT, f"{taken} of {CAT} bytes came back"
+        return CAT / elapsed
+
+
 def spawn() -> float:
     with ActorSystem() as system:
         return p50(lambda: system.spawn(Echo), seconds=0.3, warm=2)
@@ -148,6 +168,7 @@ CASES: dict[str, Callable[[], float]] = {
     "tell4.actors": tell_from_four,
     "megabyte.actors": megabyte,
     "array.actors": array,
+    "cat.actors": cat,
     "spawn.actors": spawn,
     "kill.actors": kill_to_next_answer,
     "start.actors": start,

@@ -56,6 +56,9 @@ FIGURES = (
     Figure("tell4", "tell: four senders to one", "k/s", 1e-3, "tell4.queue", more_is_better=True),
     Figure("megabyte", "1 MB of bytes, one way", "/s", 1, "megabyte.pipe", more_is_better=True),
     Figure("array", "an array of 8 MB, one way", "/s", 1, "array.pipe", more_is_better=True),
+    Figure(
+        "cat", "1 GiB through an external program, `cat`, in and out", "MB/s", 1e-6, "cat.popen", more_is_better=True
+    ),
     Figure("spawn", "spawn to ready, class of an imported module", "ms", 1e3, "spawn.process"),
     Figure("kill", "SIGKILL to the next answer", "ms", 1e3, "kill.process"),
     Figure("start", "system start to the first answer", "ms", 1e3),
@@ -95,6 +98,8 @@ CASES = (
     Case("megabyte.pipe", "multiprocessing.Pipe", PYTHON),
     Case("array.actors", "actors", OURS, needs="numpy"),
     Case("array.pipe", "multiprocessing.Pipe", PYTHON, needs="numpy"),
+    Case("cat.actors", "actors: Program, from the program to another actor", OURS),
+    Case("cat.popen", "subprocess.Popen, 64 KiB reads", PYTHON),
     Case("spawn.actors", "actors", OURS),
     Case("spawn.process", "multiprocessing, spawn: start to the first answer", PYTHON),
     Case("kill.actors", "actors: the restarted actor's answer", OURS),
@@ -113,6 +118,7 @@ TARGETS = (
     Target("tell4.actors", ratio=4.0),
     Target("megabyte.actors", ratio=7.0),
     Target("array.actors", ratio=3.0),
+    Target("cat.actors", ratio=0.5),
     Target("spawn.actors", ratio=8.0),
     Target("kill.actors", ratio=8.0),
     Target("start.actors", limit=250.0),

@@ -33,6 +33,8 @@ def program(page: Path) -> str:
                 "101",
                 "stopped itself",
                 "['store', 'parser-1', 'parser-2']",
+                "> hello",
+                "exited with code 0",
             ],
         ),
         ("docs/testing.md", ["16 16", "Hello, world", "True", "60", "2", "ActorDied", "SpawnError"]),
