@@ -14,13 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ActorDied
+from ..pipes import Program
 from ..ref import ActorRef
 from ..system import ActorSystem
-from .peers.python import ARRAYS, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, lock_in_turn, main, p50
+from .peers.python import ARRAYS, CAT, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, lock_in_turn, main, p50
 from .usage import memory, processor_time, system_pids
-from .workers import Asker, Consumer, Echo, Producer, Sender, Sink, ask_in_turn
+from .workers import Asker, Bytes, Consumer, Echo, Producer, Sender, Sink, ask_in_turn
 
 SECONDS = 0.9
+PIECE = 128 << 10  # bytes
 
 
 def ask_blocking() -> float:
@@ -121,6 +123,24 @@ def box_of_four() -> float:
         return TELLS / elapsed
 
 
+def cat() -> float:
+    """Bytes a second through `cat` as an actor: messages in, messages out to another actor."""
+    with ActorSystem() as system:
+        sink = system.spawn(Bytes)
+        program = system.spawn_program(["cat"], framing="raw", to=sink)
+        piece = bytes(PIECE)
+        sink.ask(Bytes.count).result()
+        start = time.perf_counter()
+        for _ in range(CAT // PIECE):
+            program.tell(Program.write, piece)
+        program.tell(Program.close_stdin)
+        program.wait()
+        taken = sink.ask(Bytes.count).result()
+        elapsed = time.perf_counter() - start
+        assert taken == CAT, f"{taken} of {CAT} bytes came back"
+        return CAT / elapsed
+
+
 def spawn() -> float:
     with ActorSystem() as system:
         return p50(lambda: system.spawn(Echo), seconds=0.3, warm=2)
@@ -186,6 +206,7 @@ CASES: dict[str, Callable[[], float]] = {
     "array.actors": array,
     "box.actors": box,
     "box4.actors": box_of_four,
+    "cat.actors": cat,
     "spawn.actors": spawn,
     "kill.actors": kill_to_next_answer,
     "start.actors": start,

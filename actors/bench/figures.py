@@ -65,6 +65,9 @@ FIGURES = (
         more_is_better=True,
     ),
     Figure("box4", "named mailbox: four producers, four consumers", "k/s", 1e-3, "box4.queue", more_is_better=True),
+    Figure(
+        "cat", "1 GiB through an external program, `cat`, in and out", "MB/s", 1e-6, "cat.popen", more_is_better=True
+    ),
     Figure("spawn", "spawn to ready, class of an imported module", "ms", 1e3, "spawn.process"),
     Figure("kill", "SIGKILL to the next answer", "ms", 1e3, "kill.process"),
     Figure("start", "system start to the first answer", "ms", 1e3),
@@ -109,6 +112,8 @@ CASES = (
     Case("box.queue", "multiprocessing.Queue", PYTHON),
     Case("box4.actors", "actors", OURS),
     Case("box4.queue", "multiprocessing.Queue", PYTHON),
+    Case("cat.actors", "actors: Program, from the program to another actor", OURS),
+    Case("cat.popen", "subprocess.Popen, 64 KiB reads", PYTHON),
     Case("spawn.actors", "actors", OURS),
     Case("spawn.process", "multiprocessing, spawn: start to the first answer", PYTHON),
     Case("kill.actors", "actors: the restarted actor's answer", OURS),
@@ -132,6 +137,7 @@ TARGETS = (
     Target("array.actors", ratio=3.0),
     Target("box.actors", ratio=3.0),
     Target("box4.actors", ratio=3.0),
+    Target("cat.actors", ratio=0.5),
     Target("spawn.actors", ratio=8.0),
     Target("kill.actors", ratio=8.0),
     Target("start.actors", limit=250.0),

@@ -36,6 +36,17 @@ class Sink(Actor):
         return self.handled
 
 
+class Bytes(Actor):
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def receive(self, data: bytes) -> None:
+        self.taken += len(data)
+
+    def count(self) -> int:
+        return self.taken
+
+
 class Sender(Actor):
     def flood(self, sink: ActorRef[Sink], count: int) -> None:
         for _ in range(count):

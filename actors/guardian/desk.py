@@ -362,6 +362,7 @@ class Desk:
         record = self.guardian.registry.by_uid.get(other.uid) if other is not None else None
         address = self.guardian.watch.address(record.name) if record is not None else ""
         self.guardian.peers.send(peer, {"seq": m["seq"], "text": who(other, address)})
+
     # --- named mailboxes and topics
 
     def op_box(self, peer: Peer, m: Message, fds: list[int]) -> None:

@@ -36,6 +36,8 @@ def program(page: Path) -> str:
                 "['store', 'parser-1', 'parser-2']",
                 "[b'two books', b'one pen']",
                 "[0, 1, 4, 9, 16]",
+                "> hello",
+                "exited with code 0",
             ],
         ),
         ("docs/mailboxes.md", ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "2 [5, 5]"]),

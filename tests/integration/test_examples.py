@@ -48,6 +48,13 @@ def test_the_bank_loses_no_coin_over_a_kill() -> None:
     assert lines[-1].startswith("balance 1100 in process ")
 
 
+def test_sort_and_gzip_are_actors(tmp_path: Path) -> None:
+    """The words of a page come out sorted and compressed, which the example checks itself."""
+    lines = output(EXAMPLES / "programs.py", EXAMPLES.parent / "README.md", tmp_path / "words.gz").splitlines()
+    assert lines[:2] == ["sort exited with code 0", "gzip exited with code 0"]
+    assert lines[2].endswith(" different words, sorted, in words.gz")
+
+
 def test_the_tree_of_the_toml_file_runs_to_its_end() -> None:
     """Every number but three is squared, and nothing is left to run."""
     out = output("-m", "actors", "run", EXAMPLES / "tree.toml", "--name", system_name("squares"))

@@ -8,9 +8,23 @@ import asyncio
 import concurrent.futures
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
 
-from actors import Actor, ActorDied, ActorRef, ActorSystem, ExitReason, Mailbox, MailboxOptions, Reply, Timer, Topic
+from actors import (
+    Actor,
+    ActorDied,
+    ActorRef,
+    ActorSystem,
+    ExitReason,
+    Fifo,
+    Mailbox,
+    MailboxOptions,
+    Program,
+    Reply,
+    Timer,
+    Topic,
+)
 from actors.coordination import Barrier, Event, File, Lock, Semaphore
 from actors.supervision import Backoff, Child, Supervisor
 from actors.testing import Call, Local, Probe, Stub, TestSystem, kill, kill_at, local, stub, wait_restarted
@@ -113,6 +127,19 @@ def spawning(system: ActorSystem) -> None:
     assert_type(system.spawn(Plain), ActorRef[Plain])
     system.spawn(Counter, max_restarts=3, within=10.0, backoff=Backoff(0.1, 2.0), on_error="continue", redeliver=2)
     system.spawn(Counter, mailbox=MailboxOptions(capacity=1 << 16, overflow="raise"), start_timeout=1.0)
+
+
+def programs(system: ActorSystem, counter: ActorRef[Counter]) -> None:
+    program = system.spawn_program(
+        ["sort", Path("file")], framing="raw", to=counter, method=Counter.add, restart="permanent"
+    )
+    assert_type(program, ActorRef[Program])
+    assert_type(program.ask(Program.write, b"data"), Reply[None])
+    assert_type(program.ask(Program.read), Reply[Any])
+    assert_type(program.ask(Program.pid), Reply[int])
+    assert_type(system.fifo(Path("pipe"), "w", framing="msgpack", limit=100), ActorRef[Fifo])
+    assert_type(Child(Program, ["sort"], "lines", counter, name="sort"), Child[Program])
+    assert_type(system.spawn(functools.partial(Program, ["sort"], cwd="/tmp"), name="sort"), ActorRef[Program])
 
 
 def asking(counter: ActorRef[Counter], decorated: ActorRef[Decorated]) -> None:
@@ -273,6 +300,8 @@ async def coordinating(system: ActorSystem) -> None:
         assert_type(file.read(), bytes)
     async with system.file("notes.txt") as file:
         await file.replace_async("all")
+
+
 # --- named mailboxes and topics
 
 

@@ -44,6 +44,13 @@ def spawning(system: ActorSystem) -> None:
     other.stop()
 
 
+def programs(system: ActorSystem) -> None:
+    system.spawn_program(["sort"], framing="words")  # type: ignore[arg-type]
+    system.spawn_program(["sort"], nmae="sort")  # type: ignore[call-arg]
+    system.spawn_program([1])  # type: ignore[list-item]
+    system.fifo("pipe", "rw")  # type: ignore[arg-type]
+
+
 def asking(counter: ActorRef[Counter]) -> None:
     counter.ask(Counter.add)  # type: ignore[call-overload]
     counter.ask(Counter.add, "1")  # type: ignore[call-overload]

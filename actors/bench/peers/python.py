@@ -14,7 +14,9 @@ import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +24,7 @@ from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -33,6 +35,7 @@ MESSAGE: Message = {"id": 123456, "name": "temperature-1", "value": 21.5, "unit"
 TELLS = 40_000
 SENDERS = 4
 PROCESSES = 20
+CAT = 1 << 30  # bytes
 MEGABYTES, ARRAYS = 300, 50  # of 1 MB and of 8 MB
 
 spawn = multiprocessing.get_context("spawn")
@@ -285,6 +288,30 @@ def large_pipe(value: object, count: int) -> float:
         return count / (time.perf_counter() - start)
 
 
+def cat_popen() -> float:
+    """Bytes a second through `cat`: one thread writes, 64 KiB a write, the main thread reads, 64 KiB a read."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin and process.stdout
+        into, out = process.stdin, process.stdout
+        start = time.perf_counter()
+        writer = threading.Thread(target=_write_all, args=(into,))
+        writer.start()
+        read = 0
+        while data := out.read(64 << 10):
+            read += len(data)
+        elapsed = time.perf_counter() - start
+        writer.join()
+    assert read == CAT, f"{read} of {CAT} bytes came back"
+    return CAT / elapsed
+
+
+def _write_all(file: IO[bytes]) -> None:
+    piece = bytes(64 << 10)
+    for _ in range(CAT // len(piece)):
+        file.write(piece)
+    file.close()
+
+
 def start_process() -> float:
     started: list[tuple[BaseProcess, Connection]] = []
     try:
@@ -358,6 +385,7 @@ CASES: dict[str, Callable[[], float]] = {
     "array.pipe": array_pipe,
     "box.queue": box_queue,
     "box4.queue": box4_queue,
+    "cat.popen": cat_popen,
     "spawn.process": start_process,
     "kill.process": kill_process,
     "memory.process": memory_process,
