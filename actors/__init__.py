@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .actor import Actor as Actor
     from .box import Mailbox as Mailbox
-    from .box import MailboxClosed as MailboxClosed
     from .context import Timer as Timer
     from .errors import (
         ActorDied as ActorDied,
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
     from .mailbox import MailboxOptions as MailboxOptions
     from .monitor import Down as Down
     from .monitor import Monitor as Monitor
+    from .named_ring import MailboxClosed as MailboxClosed
     from .pipes import Fifo as Fifo
     from .pipes import Program as Program
     from .ref import ActorRef as ActorRef
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "actor": ("Actor",),
-    "box": ("Mailbox", "MailboxClosed"),
+    "box": ("Mailbox",),
     "context": ("Timer",),
     "errors": (
         "ActorDied",
@@ -97,6 +97,7 @@ _HOMES = {
     "mailbox": ("MailboxOptions",),
     "monitor": ("Down", "Monitor"),
     "pipes": ("Fifo", "Program"),
+    "named_ring": ("MailboxClosed",),
     "ref": ("ActorRef",),
     "reply": ("Reply",),
     "reports": ("DeadLetter", "Event"),
