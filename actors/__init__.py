@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from .errors import (
         Unreachable as Unreachable,
     )
+    from .executor import ActorPoolExecutor as ActorPoolExecutor
+    from .executor import PoolBroken as PoolBroken
+    from .executor import WorkerDied as WorkerDied
     from .exits import ExitReason as ExitReason
     from .mailbox import MailboxOptions as MailboxOptions
     from .monitor import Down as Down
@@ -93,6 +96,7 @@ _HOMES = {
         "SystemDied",
         "Unreachable",
     ),
+    "executor": ("ActorPoolExecutor", "PoolBroken", "WorkerDied"),
     "exits": ("ExitReason",),
     "mailbox": ("MailboxOptions",),
     "monitor": ("Down", "Monitor"),
@@ -112,6 +116,7 @@ __all__ = [
     "Actor",
     "ActorDied",
     "ActorNotFound",
+    "ActorPoolExecutor",
     "ActorRef",
     "ActorSystem",
     "ActorsError",
@@ -132,6 +137,7 @@ __all__ = [
     "MailboxOptions",
     "Monitor",
     "OutOfMemory",
+    "PoolBroken",
     "Program",
     "RemoteError",
     "Reply",
@@ -143,6 +149,7 @@ __all__ = [
     "Timer",
     "Topic",
     "Unreachable",
+    "WorkerDied",
 ]
 __version__ = "0.1.0"
 
