@@ -227,17 +227,22 @@ class Dispatcher:
         """Do all that the scheduler has to do now."""
         scheduler = self.scheduler
         if scheduler.queue:
-            now = time.monotonic()
-            while (found := scheduler.next(now)) is not None:
-                self._send(*found)  # type: ignore[arg-type]
-        if scheduler.queue or len(self.tasks) > 1:
+            self._send_all()
+        if len(self.tasks) > 1:
             while (recall := scheduler.to_recall(time.monotonic())) is not None:
                 self._recall(*recall)  # type: ignore[arg-type]
-            if not self.killed and not self.broken:
-                for _ in range(scheduler.to_start()):
-                    self._start()
-        for worker in scheduler.to_retire():
-            self._stop(cast(Crew, worker))
+                self._send_all()
+        if scheduler.per_worker is not None:
+            for worker in scheduler.to_retire():
+                self._stop(cast(Crew, worker))
+        if self.tasks and not self.killed and not self.broken:
+            for _ in range(scheduler.to_start()):
+                self._start()
+
+    def _send_all(self) -> None:
+        now = time.monotonic()
+        while self.scheduler.queue and (found := self.scheduler.next(now)) is not None:
+            self._send(*found)  # type: ignore[arg-type]
 
     def _send(self, task: Task, worker: Crew) -> None:
         client, uid = self.client, worker.ref.uid
