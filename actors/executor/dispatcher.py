@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ..system import ActorSystem
 
 STARTS = 3  # that may fail in a row: a worker may be killed while it starts
+PRELOAD = 16  # modules
 DIED, ERROR = int(Kind.DIED), int(Kind.ERROR)
 FAILED_INITIALIZER = f"{InitializerFailed.__module__}.{InitializerFailed.__qualname__}"
 
@@ -74,6 +75,7 @@ class Dispatcher:
         self.tasks: dict[Task, None] = {}  # that are not over, as submitted
         self.lock = threading.RLock()
         self.unsure = False  # an exception came in the middle of a decision
+        self.preload: dict[str, Any] = {}  # a function of each module that tasks are of: a new worker has them from birth
         self.failed_starts = 0
         self.closing = self.killed = self.awaited = False
         self.broken: PoolBroken | None = None
@@ -327,7 +329,7 @@ class Dispatcher:
 
         policy = Policy("temporary", 5.0, None, 5.0, Backoff(), math.inf)
         steps = self.system._spawn_steps(
-            ROOT, WorkerActor, (self.initializer,), None, policy, actor_options("crash", 0, None)
+            ROOT, WorkerActor, (self.initializer, *list(self.preload.values())[:PRELOAD]), None, policy, actor_options("crash", 0, None)
         )
         drive_later(steps, self._started)
 

@@ -72,7 +72,7 @@ class ActorPoolExecutor(Executor):
         self._dispatcher = Dispatcher(
             ActorSystem() if system is None else system, own, limit, max_tasks_per_child, retries, setup
         )
-        weakref.finalize(self, self._dispatcher.release).atexit = False  # type: ignore[misc]
+        weakref.finalize(self, self._dispatcher.release).atexit = False
 
     def __repr__(self) -> str:
         return f"<ActorPoolExecutor of {self._max_workers} in system {self._dispatcher.system.name!r}>"
@@ -87,7 +87,7 @@ class ActorPoolExecutor(Executor):
         """
         return self._submit("run", fn, args, kwargs)
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., R],
         *iterables: Iterable[Any],
@@ -109,6 +109,8 @@ class ActorPoolExecutor(Executor):
         lengths = sizes(len(items), self._max_workers) if chunksize is None else itertools.repeat(chunksize)
         try:
             function: Any = packed(fn)
+            if type(function) is str:
+                self._dispatcher.preload.setdefault(fn.__module__, fn)
         except CodecError:
             function = fn  # each chunk then fails with that
         futures = deque(self._submit(method, function, (chunk,), {}) for chunk in _full(cut(items, lengths)))
@@ -133,18 +135,20 @@ class ActorPoolExecutor(Executor):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> None:
         """Ends as `shutdown()`; after Ctrl-C, which reaches the workers of the standard executor too, at once."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.kill_workers()
         else:
             self.shutdown()
-        return False
 
     def _submit(self, method: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskFuture[Any]:
         dispatcher, failure = self._dispatcher, None
         try:
-            body, flags = encode_call(method, (fn if type(fn) in (str, bytes) else packed(fn), *args), kwargs)
+            function = fn if type(fn) in (str, bytes) else packed(fn)
+            if type(function) is str and fn is not function and fn.__module__ not in dispatcher.preload:
+                dispatcher.preload[fn.__module__] = fn
+            body, flags = encode_call(method, (function, *args), kwargs)
         except CodecError as error:
             body, flags, failure = b"", 0, error
         return dispatcher.submit(TaskFuture(dispatcher, method, body, flags), failure)

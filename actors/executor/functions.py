@@ -27,8 +27,9 @@ from typing import Any
 from cloudpickle.cloudpickle import _function_setstate  # type: ignore[import-untyped]
 
 from .. import modules
-from ..codec import decode, encode, is_plain
+from ..codec import decode, encode
 from ..pickling import Pickler, unsendable
+from ..transports._ring import is_plain
 
 KEPT = 256  # functions whose names, or pickles, are remembered
 
@@ -131,8 +132,8 @@ def unpacked(function: str | bytes) -> Callable[..., Any]:
             known = pickle.loads(function)
         if len(_functions) >= KEPT:
             del _functions[next(iter(_functions))]
-        _functions[function] = known  # type: ignore[assignment]
-    return known  # type: ignore[return-value]
+        _functions[function] = known
+    return known
 
 
 class _Space:

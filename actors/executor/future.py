@@ -39,7 +39,8 @@ class TaskFuture(Future[T]):
     def __init__(self, dispatcher: Dispatcher, method: str, body: bytes, flags: int) -> None:
         self._state = PENDING  # what Future.__init__ does, but for the Condition
         self._result, self._exception = None, None
-        self._waiters, self._done_callbacks = [], []
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
         self.dispatcher = dispatcher
         self.method, self.body, self.flags = method, body, flags
         self.deaths = 0  # of workers that had begun it
@@ -169,7 +170,7 @@ class TaskFuture(Future[T]):
                 for waiter in self._waiters:
                     waiter.add_exception(self) if error is not None else waiter.add_result(self)
             self._condition.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
 
     def _outcome(self) -> tuple[Any, BaseException | None]:
         """Result and exception, decoded once."""

@@ -1,8 +1,9 @@
 """Who does which task next: pure decisions over tasks and workers.
 
 Rule: no I/O and no clock. First come, first served. A worker holds one task and, when nobody is idle, one more in its
-mailbox, so that it never waits for the next one: with the one that came to its present task last. A task that waits behind a long one is not stranded: it is called back
-as soon as another worker has nothing better to do, or has waited for `patience` while others had their turn.
+mailbox, so that it never waits for the next one; first with whoever came to its present task last. A task that waits
+behind a long one is not stranded: it is called back as soon as another worker has nothing better to do, or when it has
+waited for `patience` while others had their turn.
 
 A worker that has had its `per_worker` tasks gets no more and retires when its last one is over. Workers are started when
 tasks wait and nobody is idle, up to `limit`.

@@ -28,9 +28,11 @@ class Carried(Exception):
 
 
 class Worker(Actor):
-    """initializer: a pickle of (function, arguments), b"" for none. If it raises, every task is answered with that."""
+    """initializer: a pickle of (function, arguments), b"" for none. If it raises, every task is answered with that.
+    preload: functions whose modules the process that makes workers shall have imported.
+    """
 
-    def __init__(self, initializer: bytes = b"") -> None:
+    def __init__(self, initializer: bytes = b"", *preload: object) -> None:
         self.failure: tuple[bytes, int] | None = None
         if initializer:
             try:
