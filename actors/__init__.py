@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from .named_ring import MailboxClosed as MailboxClosed
     from .pipes import Fifo as Fifo
     from .pipes import Program as Program
+    from .pool import BroadcastRef as BroadcastRef
+    from .pool import PoolRef as PoolRef
     from .ref import ActorRef as ActorRef
     from .reply import Reply as Reply
     from .reports import DeadLetter as DeadLetter
@@ -102,6 +104,7 @@ _HOMES = {
     "monitor": ("Down", "Monitor"),
     "pipes": ("Fifo", "Program"),
     "named_ring": ("MailboxClosed",),
+    "pool": ("BroadcastRef", "PoolRef"),
     "ref": ("ActorRef",),
     "reply": ("Reply",),
     "reports": ("DeadLetter", "Event"),
@@ -122,6 +125,7 @@ __all__ = [
     "ActorsError",
     "AskTimeout",
     "Backoff",
+    "BroadcastRef",
     "Child",
     "CodecError",
     "DeadLetter",
@@ -138,6 +142,7 @@ __all__ = [
     "Monitor",
     "OutOfMemory",
     "PoolBroken",
+    "PoolRef",
     "Program",
     "RemoteError",
     "Reply",

@@ -75,7 +75,9 @@ class Dispatcher:
         self.tasks: dict[Task, None] = {}  # that are not over, as submitted
         self.lock = threading.RLock()
         self.unsure = False  # an exception came in the middle of a decision
-        self.preload: dict[str, Any] = {}  # a function of each module that tasks are of: a new worker has them from birth
+        self.preload: dict[
+            str, Any
+        ] = {}  # a function of each module that tasks are of: a new worker has them from birth
         self.failed_starts = 0
         self.closing = self.killed = self.awaited = False
         self.broken: PoolBroken | None = None
@@ -329,7 +331,12 @@ class Dispatcher:
 
         policy = Policy("temporary", 5.0, None, 5.0, Backoff(), math.inf)
         steps = self.system._spawn_steps(
-            ROOT, WorkerActor, (self.initializer, *list(self.preload.values())[:PRELOAD]), None, policy, actor_options("crash", 0, None)
+            ROOT,
+            WorkerActor,
+            (self.initializer, *list(self.preload.values())[:PRELOAD]),
+            None,
+            policy,
+            actor_options("crash", 0, None),
         )
         drive_later(steps, self._started)
 
@@ -442,7 +449,9 @@ class Dispatcher:
 def _worker_died(worker: Crew, said: dict[str, Any], task: Task) -> WorkerDied:
     reason = ExitReason.from_wire(said["reason"]) if said.get("reason") else None
     times = f" (it killed {task.deaths} workers)" if task.deaths > 1 else ""
-    text = f"{worker.ref.address} died while it ran this task: {reason or 'unknown'}{times}; other tasks are not concerned"
+    text = (
+        f"{worker.ref.address} died while it ran this task: {reason or 'unknown'}{times}; other tasks are not concerned"
+    )
     return WorkerDied(text, reason, True)
 
 

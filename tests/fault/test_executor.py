@@ -113,7 +113,9 @@ def test_a_killed_worker_fails_its_own_task_only(signum: int, system: ActorSyste
         killed = executor.submit(die, signum)
         after = [executor.submit(abs, -number) for number in range(20)]
         error = killed.exception(30)
-        assert isinstance(error, WorkerDied) and isinstance(error, BrokenProcessPool) and isinstance(error, BrokenExecutor)
+        assert (
+            isinstance(error, WorkerDied) and isinstance(error, BrokenProcessPool) and isinstance(error, BrokenExecutor)
+        )
         assert error.reason is not None and error.reason.signal == signum
         assert before.result(30) == 1
         assert [future.result(30) for future in after] == list(range(20))
@@ -161,9 +163,7 @@ def test_recycling_under_load_loses_nothing(system: ActorSystem, journal: Journa
 
 
 @pytest.mark.parametrize("rounds", [20, pytest.param(300, marks=pytest.mark.nightly)])
-def test_cancelling_at_random_is_exact(
-    rounds: int, system: ActorSystem, journal: Journal, rng: random.Random
-) -> None:
+def test_cancelling_at_random_is_exact(rounds: int, system: ActorSystem, journal: Journal, rng: random.Random) -> None:
     """What says that it is cancelled never runs, and everything else does, once."""
     futures: dict[int, Any] = {}
     with ActorPoolExecutor(2, system=system) as executor:
@@ -246,9 +246,7 @@ def test_ctrl_c_anywhere_leaves_an_executor_that_works(
 
 
 @pytest.mark.parametrize("moment", ["with", "result", "exit"])
-def test_ctrl_c_ends_a_program_and_its_workers(
-    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_a_program_and_its_workers(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with the standard executor, whose workers the terminal interrupts, too: nobody waits for the tasks."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     code = f"""

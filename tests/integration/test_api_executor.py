@@ -96,7 +96,9 @@ def test_an_exception_has_its_type_its_arguments_and_the_workers_traceback(pool:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_what_would_end_the_interpreter_is_the_result_of_its_task(pool: ActorPoolExecutor, error: BaseException) -> None:
+def test_what_would_end_the_interpreter_is_the_result_of_its_task(
+    pool: ActorPoolExecutor, error: BaseException
+) -> None:
     def leave() -> None:
         raise error
 
@@ -339,12 +341,13 @@ def test_callbacks_are_called_once_in_order_and_at_once_when_it_is_over(pool: Ac
     until(lambda: len(called) == 2, "both were called")
     future.add_done_callback(lambda f: called.append("at once"))
     assert called == [("first", 5), ("third", True), "at once"]
-    cancelled = [pool.submit(held, gate) for _ in range(2)] + [pool.submit(abs, n) for n in range(4)]
+    gates = [gate, Gate(f"{gate.path}-2")]
+    cancelled = [pool.submit(held, each) for each in gates] + [pool.submit(abs, n) for n in range(4)]
     cancelled[-1].add_done_callback(lambda f: called.append(f.cancelled()))
     assert cancelled[-1].cancel()
     until(lambda: called[-1] is True, "the callback of the cancelled one was called")
-    gate.open()
-    gate.open()
+    for each in gates:
+        each.open()
     assert [future.result(20) for future in cancelled[:-1]] == [None, None, 0, 1, 2]
 
 
