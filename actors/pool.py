@@ -46,7 +46,7 @@ class PoolRef(ActorRef[T_co]):
 
     # --- calls
 
-    def tell(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
+    def _tell(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
         """Send a message to one member, by the pool's routing. As `ActorRef.tell`; ActorDied: no member is left."""
         body, flags, client, known = self._prepared(method, args, kwargs)
         tried: set[int] = set()
@@ -57,7 +57,7 @@ class PoolRef(ActorRef[T_co]):
             except ActorDied as error:  # refused: it was not accepted
                 known = self._refresh(client, error, tried, uid)
 
-    async def tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
+    async def _tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
         """`tell` that waits for room without blocking the event loop."""
         body, flags, client, known = self._prepared(method, args, kwargs)
         tried: set[int] = set()
@@ -68,7 +68,7 @@ class PoolRef(ActorRef[T_co]):
             except ActorDied as error:
                 known = self._refresh(client, error, tried, uid)
 
-    def ask(self, method: Any, /, *args: Any, **kwargs: Any) -> Reply[Any]:
+    def _ask(self, method: Any, /, *args: Any, **kwargs: Any) -> Reply[Any]:
         """Ask one member, by the pool's routing. As `ActorRef.ask`; the reply is that member's."""
         body, flags, client, known = self._prepared(method, args, kwargs)
         timeout = client.ask_timeout if self._timeout is None else self._timeout
@@ -80,6 +80,9 @@ class PoolRef(ActorRef[T_co]):
                 known.latest[uid] = weakref.ref(reply)
                 return reply
             known = self._refresh(client, reply.got, tried, uid)
+
+    if not TYPE_CHECKING:  # for type checkers they are ActorRef's
+        tell, tell_async, ask = _tell, _tell_async, _ask
 
     def _prepared(
         self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -142,7 +145,7 @@ class BroadcastRef(PoolRef[T_co]):
 
     __slots__ = ()
 
-    def tell(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
+    def _tell(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
         """Send a message to all members."""
         body, flags, client, known = self._prepared(method, args, kwargs)
         self._member(client, known, args, kwargs, set())
@@ -150,13 +153,16 @@ class BroadcastRef(PoolRef[T_co]):
             with contextlib.suppress(ActorDied):  # it has left meanwhile
                 client.tell(uid, name, body, flags)
 
-    async def tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
+    async def _tell_async(self, method: Any, /, *args: Any, **kwargs: Any) -> None:
         """`tell` that waits for room without blocking the event loop."""
         body, flags, client, known = self._prepared(method, args, kwargs)
         self._member(client, known, args, kwargs, set())
         for uid, name in list(known.members):
             with contextlib.suppress(ActorDied):
                 await client.tell_async(uid, name, body, flags)
+
+    if not TYPE_CHECKING:
+        tell, tell_async = _tell, _tell_async
 
     @overload  # type: ignore[override]
     def ask(
@@ -168,7 +174,7 @@ class BroadcastRef(PoolRef[T_co]):
     ) -> Reply[list[R]]: ...
     @overload
     def ask(self, method: str, /, *args: Any, **kwargs: Any) -> Reply[list[Any]]: ...
-    def ask(self, method: Any, /, *args: Any, **kwargs: Any) -> Reply[Any]:
+    def ask(self, method: Any, /, *args: Any, **kwargs: Any) -> Reply[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Ask all members: the reply's value is the list of all answers, in the order of `members()`. It ends when the
         last has answered; if one raised or died, with the first such error. A member that leaves meanwhile is left out.
         """

@@ -18,6 +18,24 @@ from ..pipes import Program
 from ..ref import ActorRef
 from ..system import ActorSystem
 from .peers.python import ARRAYS, CAT, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, lock_in_turn, main, p50
+from ..executor import ActorPoolExecutor
+from ..ref import ActorRef
+from ..system import ActorSystem
+from .peers.python import (
+    ARRAYS,
+    MEGABYTES,
+    MESSAGE,
+    PROCESSES,
+    SENDERS,
+    TASKS,
+    TELLS,
+    itself,
+    lock_in_turn,
+    main,
+    mapped,
+    p50,
+    same,
+)
 from .usage import memory, processor_time, system_pids
 from .workers import Asker, Bytes, Consumer, Echo, Producer, Sender, Sink, ask_in_turn
 
@@ -139,6 +157,14 @@ def cat() -> float:
         elapsed = time.perf_counter() - start
         assert taken == CAT, f"{taken} of {CAT} bytes came back"
         return CAT / elapsed
+def submit() -> float:
+    with ActorPoolExecutor(1) as pool:
+        return p50(lambda: pool.submit(same, MESSAGE).result())
+
+
+def map_tiny() -> float:
+    with ActorPoolExecutor(2) as pool:
+        return mapped(lambda: pool.map(itself, range(TASKS)))
 
 
 def spawn() -> float:
@@ -207,6 +233,8 @@ CASES: dict[str, Callable[[], float]] = {
     "box.actors": box,
     "box4.actors": box_of_four,
     "cat.actors": cat,
+    "submit.actors": submit,
+    "map.actors": map_tiny,
     "spawn.actors": spawn,
     "kill.actors": kill_to_next_answer,
     "start.actors": start,

@@ -21,20 +21,21 @@ from ..failures import decode_error
 if TYPE_CHECKING:
     from .future import TaskFuture
 
-SHARE = 4  # a chunk is at most the 4th part of a worker's share of what remains
+GROWTH = 4  # from one round of chunks to the next
+SHARE = 2  # a chunk is at most half of a worker's share of what remains
 
 
 def sizes(count: int, workers: int) -> Iterator[int]:
     """Sizes of chunks of `count` items; their sum is `count`."""
     largest, left = 1, count
     while left > 0:
-        for _ in range(2 * workers):
+        for _ in range(workers):
             size = max(1, min(largest, left // (SHARE * workers)))
             yield size
             left -= size
             if left <= 0:
                 return
-        largest *= 2
+        largest *= GROWTH
 
 
 def cut(items: list[Any], chunk_sizes: Iterator[int]) -> Iterator[list[Any]]:

@@ -239,7 +239,7 @@ class Dispatcher:
         if scheduler.per_worker is not None:
             for worker in scheduler.to_retire():
                 self._stop(cast(Crew, worker))
-        if self.tasks and not self.killed and not self.broken:
+        if len(self.tasks) > len(scheduler.workers) and not self.killed and not self.broken:
             for _ in range(scheduler.to_start()):
                 self._start()
 

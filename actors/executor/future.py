@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,7 +45,7 @@ class TaskFuture(Future[T]):
         self.deaths = 0  # of workers that had begun it
         self.worker: Crew | None = None
         self.reply: Reply[Any] | None = None  # of the worker that has it
-        self.pushed: deque[int] = deque()  # its position in the mailbox there, once it is there
+        self.pushed: list[int] = []  # its position in the mailbox there, once it is there
         self.failure: BaseException | None = None  # that it ends with, where no reply says so
         self.is_over = False  # set once, when the outcome is certain
         self.rings: list[int] = []  # eventfds of threads that wait for it

@@ -8,9 +8,9 @@ that it returns is awaited here.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 from ..actor import Actor
@@ -37,8 +37,12 @@ class Worker(Actor):
         if initializer:
             try:
                 function, arguments = pickle.loads(initializer)
-                with _alone():
+                loop = asyncio.get_running_loop()
+                task = _hide(loop)
+                try:
                     function(*arguments)
+                finally:
+                    _show(loop, task)
             except BaseException as error:
                 self.failure = encode_error(error)
 
@@ -47,46 +51,50 @@ class Worker(Actor):
         if self.failure is not None:
             raise InitializerFailed(*self.failure)
         call = unpacked(function)
+        loop = asyncio.get_running_loop()
+        task = _hide(loop)
         try:
-            with _alone():
-                return call(*args, **kwargs)
+            return call(*args, **kwargs)
         except Exception:
             raise
         except BaseException as error:
             raise Carried(*encode_error(error)) from None
+        finally:
+            _show(loop, task)
 
     def each(self, function: str | bytes, items: list[Any]) -> list[Any]:
         """A chunk of `map` over one iterable: [results], and of the item that raised what it raised, encoded."""
-        return self._chunk(unpacked(function), ((item,) for item in items))
+        return self._chunk(map(unpacked(function), items))
 
     def star(self, function: str | bytes, items: list[list[Any]]) -> list[Any]:
         """The same over several iterables."""
-        return self._chunk(unpacked(function), items)
+        return self._chunk(itertools.starmap(unpacked(function), items))
 
-    def _chunk(self, call: Callable[..., Any], items: Any) -> list[Any]:
-        values: list[Any] = []
+    def _chunk(self, results: Iterator[Any]) -> list[Any]:
         if self.failure is not None:
             raise InitializerFailed(*self.failure)
+        values: list[Any] = []
+        loop = asyncio.get_running_loop()
+        task = _hide(loop)
         try:
-            with _alone():
-                for arguments in items:
-                    values.append(call(*arguments))
+            values.extend(results)  # a list keeps what it got before the iterator raised
         except BaseException as error:
             return [values, *encode_error(error)]
+        finally:
+            _show(loop, task)
         return [values]
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """No event loop runs here, as far as the code inside can tell."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
+def _hide(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any] | None:
+    """No event loop runs here, as far as the code that follows can tell."""
+    task = asyncio.current_task(loop)
     if task is not None:
         asyncio.tasks._leave_task(loop, task)
     asyncio._set_running_loop(None)
-    try:
-        yield
-    finally:
-        asyncio._set_running_loop(loop)
-        if task is not None:
-            asyncio.tasks._enter_task(loop, task)
+    return task
+
+
+def _show(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+    asyncio._set_running_loop(loop)
+    if task is not None:
+        asyncio.tasks._enter_task(loop, task)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .registry import Record
 
 LOOK = 0.1  # seconds between looks at a pool with bounds
-QUIET = 5.0  # seconds with an idle member after which one of them leaves
+QUIET = 3.0  # seconds with an idle member after which one of them leaves
 
 
 def wanted(size: int, low: int, high: int, depths: list[int], quiet: float) -> int:

@@ -5,6 +5,7 @@ the task in hand alone, and what was submitted runs exactly once unless its work
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import random
 import signal
@@ -92,7 +93,8 @@ def test_a_storm_of_kills_concerns_the_tasks_in_hand_alone(
         for _ in range(kills):
             time.sleep(rng.uniform(0.0, 0.02))
             for pid in rng.sample(found := workers(system), min(len(found), 1)):
-                os.kill(pid, rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]))
         over.set()
         for thread in threads:
             thread.join()
@@ -149,7 +151,8 @@ def test_idle_workers_that_are_killed_are_replaced_when_there_is_work(system: Ac
         for number in range(20):
             assert executor.submit(abs, -number).result(30) == number
             for pid in workers(system):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(rng.choice([0, 0.002, 0.02]))
 
 

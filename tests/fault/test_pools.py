@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -73,7 +74,9 @@ def test_resizing_under_load_loses_and_doubles_nothing(
                     try:
                         assert pool.ask(Member.note, name, number).result(30) == number
                     except ActorDied as died:
-                        assert kills and died.restarting
+                        assert kills, (
+                            died
+                        )  # a leaving member that is killed does not come back: what it had is reported
                         history.report(name, number)
                 number += 1
         except BaseException as error:
@@ -85,8 +88,9 @@ def test_resizing_under_load_loses_and_doubles_nothing(
     for _ in range(rounds):
         pool.resize(rng.randrange(1, 5))
         time.sleep(rng.uniform(0.0, 0.03))
-        if kills and (pid := rng.choice(pool.members()).info()["pid"]):
-            os.kill(pid, signal.SIGKILL)
+        if kills:
+            with contextlib.suppress(ActorDied, ProcessLookupError, TypeError):  # it has left, or is dead already
+                os.kill(rng.choice(pool.members()).info()["pid"], signal.SIGKILL)
     over.set()
     for thread in threads:
         thread.join()
@@ -122,7 +126,8 @@ def test_a_member_whose_restarts_are_used_up_leaves_the_others_in_peace(system: 
     pool = system.pool(Member, journal, size=2, max_restarts=1, within=60.0, backoff=AT_ONCE)
     first = pool.members()[0]
     for _ in range(2):
-        os.kill(until(lambda: first.info()["pid"], "it has a process"), signal.SIGKILL)
-        until(lambda: len(pool.members()) == 1 or first.info()["status"] == "running", "it is back or has left")
+        victim = until(lambda: first.info()["pid"], "it has a process")
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: first.info()["pid"] != victim, "it has died")  # noqa: B023
     until(lambda: [each.name for each in pool.members()] == ["member_pool-1/2"], "only the other one is left")
     assert pool.ask(Member.note, "me", 1).result(10) == 1

@@ -462,10 +462,11 @@ def test_shutdown_may_cancel_what_waits(leak_guard: LeakGuard, gate: Gate) -> No
 
 def test_shutdown_without_waiting_lets_work_go_on(leak_guard: LeakGuard, gate: Gate) -> None:
     executor = ActorPoolExecutor(1)
-    futures = [executor.submit(held, gate, n) for n in range(3)]
+    gates = [Gate(f"{gate.path}-{number}") for number in range(3)]
+    futures = [executor.submit(held, each, n) for n, each in enumerate(gates)]
     executor.shutdown(wait=False)
-    for _ in futures:
-        gate.open()
+    for each in gates:
+        each.open()
     assert [future.result(20) for future in futures] == [0, 1, 2]
     executor.shutdown()
 

@@ -41,6 +41,11 @@ def program(page: Path) -> str:
             ],
         ),
         ("docs/mailboxes.md", ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "2 [5, 5]"]),
+                "small cat",
+                "[0, 1, 4, 9, 16]",
+            ],
+        ),
+        ("docs/executor.md", ["256", "[0, 1, 4, 9]", "WorkerDied 3", "in the end", "5"]),
         ("docs/testing.md", ["16 16", "Hello, world", "True", "60", "2", "ActorDied", "SpawnError"]),
     ],
 )

@@ -90,7 +90,7 @@ def test_chunks_are_all_of_the_input_and_begin_and_end_small(count: int, workers
     assert sum(found) == count
     assert all(size >= 1 for size in found)
     assert [found[0], found[-1]] == [1, 1] if count else not found
-    assert len(found) < 200 + 40 * workers
+    assert len(found) < 50 + 30 * workers
     assert [item for chunk in cut(list(range(count)), iter(found)) for item in chunk] == list(range(count))
 
 
