@@ -35,8 +35,7 @@ from ..errors import ActorDied, ActorsError, SystemDied
 from ..exits import ExitReason
 from ..failures import decode_error
 from ..message import HANDLE, ROOT, Kind
-from ..options import actor_options
-from ..supervision import Backoff, Policy
+from ..options import split_options
 from .errors import InitializerFailed, PoolBroken, WorkerDied
 from .future import TaskFuture
 from .scheduler import Scheduler, Worker
@@ -182,7 +181,7 @@ class Dispatcher:
             return self._break(f"its system is gone ({said.get('text', 'its guardian ended')})", None)
         self.scheduler.over(task, worker, time.monotonic())
         task.worker, task.reply = None, None
-        if said.get("begun"):
+        if said.get("begun") or self.killed:  # after `kill` nobody is left to begin it
             task.deaths += 1
             if task.deaths > self.retries or self.killed:
                 self._end(task, _worker_died(worker, said, task))
@@ -329,15 +328,9 @@ class Dispatcher:
     def _start(self) -> None:
         from ..steps import drive_later
 
-        policy = Policy("temporary", 5.0, None, 5.0, Backoff(), math.inf)
-        steps = self.system._spawn_steps(
-            ROOT,
-            WorkerActor,
-            (self.initializer, *list(self.preload.values())[:PRELOAD]),
-            None,
-            policy,
-            actor_options("crash", 0, None),
-        )
+        options = split_options({"restart": "temporary", "start_timeout": math.inf})
+        arguments = (self.initializer, *list(self.preload.values())[:PRELOAD])
+        steps = self.system._spawn_steps(ROOT, WorkerActor, arguments, *options)
         drive_later(steps, self._started)
 
     def _started(self, outcome: ActorRef[Any] | BaseException) -> None:
@@ -400,6 +393,7 @@ class Dispatcher:
         with self._deciding():
             self.closing = self.killed = True
             workers = [cast(Crew, worker) for worker in self.scheduler.workers]
+            self.scheduler.workers.clear()  # nothing more is sent
         for task in list(self.tasks):
             task.cancel()
         for worker in workers:

@@ -253,11 +253,11 @@ def test_ctrl_c_ends_a_program_and_its_workers(moment: str, tmp_path: Path, monk
     """As with the standard executor, whose workers the terminal interrupts, too: nobody waits for the tasks."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     code = f"""
-    import time
+    import os, time
     from actors import ActorPoolExecutor
 
     def forever():
-        print("busy", flush=True)
+        os.write(1, b"busy\\n")  # in one piece: there are two of them
         time.sleep(600)
 
     if {moment == "exit"}:
@@ -277,3 +277,13 @@ def test_ctrl_c_ends_a_program_and_its_workers(moment: str, tmp_path: Path, monk
         assert "KeyboardInterrupt" in script.drain(30)
         script.process.wait(30)
         assert time.monotonic() - start < 10  # not 600
+
+
+def test_killing_the_workers_at_any_moment_ends_every_future(system: ActorSystem, rng: random.Random) -> None:
+    for _ in range(15):
+        executor = ActorPoolExecutor(2, system=system, retries=3)
+        futures = [executor.submit(time.sleep, rng.choice([0.0, 0.001, 60])) for _ in range(20)]
+        time.sleep(rng.uniform(0.0, 0.02))
+        executor.kill_workers()
+        for future in futures:
+            assert future.cancelled() or future.exception(30) is None or isinstance(future.exception(), WorkerDied)

@@ -28,7 +28,6 @@ from actors import (
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
 
-from actors.coordination import Barrier, Event, File, Lock, Semaphore
 from actors import (
     Actor,
     ActorDied,
@@ -42,6 +41,7 @@ from actors import (
     Reply,
     Timer,
 )
+from actors.coordination import Barrier, Event, File, Lock, Semaphore
 from actors.supervision import Backoff, Child, Supervisor
 from actors.testing import Call, Local, Probe, Stub, TestSystem, kill, kill_at, local, stub, wait_restarted
 
