@@ -32,6 +32,9 @@ TABLE: dict[str, int] = {}
 def pool(module_leak_guard: LeakGuard) -> Iterator[ActorPoolExecutor]:
     """Two workers that the tests of this module share."""
     with ActorPoolExecutor(2) as executor:
+        first = [executor.submit(time.sleep, 0.02) for _ in range(2)]
+        until(lambda: len(executor._dispatcher.scheduler.workers) == 2, "both are up, before other guards look")
+        concurrent.futures.wait(first)
         yield executor
 
 
