@@ -14,15 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ActorDied
-from ..pipes import Program
-from ..ref import ActorRef
-from ..system import ActorSystem
-from .peers.python import ARRAYS, CAT, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, lock_in_turn, main, p50
 from ..executor import ActorPoolExecutor
+from ..pipes import Program
 from ..ref import ActorRef
 from ..system import ActorSystem
 from .peers.python import (
     ARRAYS,
+    CAT,
     MEGABYTES,
     MESSAGE,
     PROCESSES,
@@ -157,6 +155,8 @@ def cat() -> float:
         elapsed = time.perf_counter() - start
         assert taken == CAT, f"{taken} of {CAT} bytes came back"
         return CAT / elapsed
+
+
 def submit() -> float:
     with ActorPoolExecutor(1) as pool:
         return p50(lambda: pool.submit(same, MESSAGE).result())

@@ -7,25 +7,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
-
-from actors import (
-    Actor,
-    ActorDied,
-    ActorRef,
-    ActorSystem,
-    ExitReason,
-    Fifo,
-    Mailbox,
-    MailboxOptions,
-    Program,
-    Reply,
-    Timer,
-    Topic,
-)
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
 
 from actors import (
@@ -36,10 +19,14 @@ from actors import (
     ActorSystem,
     BroadcastRef,
     ExitReason,
+    Fifo,
+    Mailbox,
     MailboxOptions,
     PoolRef,
+    Program,
     Reply,
     Timer,
+    Topic,
 )
 from actors.coordination import Barrier, Event, File, Lock, Semaphore
 from actors.supervision import Backoff, Child, Supervisor

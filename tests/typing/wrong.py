@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors import Actor, ActorRef, ActorSystem, Mailbox, Reply, Topic
-from actors import Actor, ActorPoolExecutor, ActorRef, ActorSystem, Reply
+from actors import Actor, ActorPoolExecutor, ActorRef, ActorSystem, Mailbox, Reply, Topic
 from actors.supervision import Child, Supervisor
 from actors.testing import Probe, TestSystem, kill_at, local, stub
 
@@ -50,6 +49,8 @@ def programs(system: ActorSystem) -> None:
     system.spawn_program(["sort"], nmae="sort")  # type: ignore[call-arg]
     system.spawn_program([1])  # type: ignore[list-item]
     system.fifo("pipe", "rw")  # type: ignore[arg-type]
+
+
 def pooling(system: ActorSystem) -> None:
     system.pool(Counter, "ten")  # type: ignore[arg-type]
     system.pool(Counter, 1, routing="random")  # type: ignore[call-overload]
