@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from .errors import (
         Unreachable as Unreachable,
     )
+    from .executor import ActorPoolExecutor as ActorPoolExecutor
+    from .executor import PoolBroken as PoolBroken
+    from .executor import WorkerDied as WorkerDied
     from .exits import ExitReason as ExitReason
     from .mailbox import MailboxOptions as MailboxOptions
     from .monitor import Down as Down
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
     from .named_ring import MailboxClosed as MailboxClosed
     from .pipes import Fifo as Fifo
     from .pipes import Program as Program
+    from .pool import BroadcastRef as BroadcastRef
+    from .pool import PoolRef as PoolRef
     from .ref import ActorRef as ActorRef
     from .reply import Reply as Reply
     from .reports import DeadLetter as DeadLetter
@@ -93,11 +98,13 @@ _HOMES = {
         "SystemDied",
         "Unreachable",
     ),
+    "executor": ("ActorPoolExecutor", "PoolBroken", "WorkerDied"),
     "exits": ("ExitReason",),
     "mailbox": ("MailboxOptions",),
     "monitor": ("Down", "Monitor"),
     "pipes": ("Fifo", "Program"),
     "named_ring": ("MailboxClosed",),
+    "pool": ("BroadcastRef", "PoolRef"),
     "ref": ("ActorRef",),
     "reply": ("Reply",),
     "reports": ("DeadLetter", "Event"),
@@ -112,11 +119,13 @@ __all__ = [
     "Actor",
     "ActorDied",
     "ActorNotFound",
+    "ActorPoolExecutor",
     "ActorRef",
     "ActorSystem",
     "ActorsError",
     "AskTimeout",
     "Backoff",
+    "BroadcastRef",
     "Child",
     "CodecError",
     "DeadLetter",
@@ -132,6 +141,8 @@ __all__ = [
     "MailboxOptions",
     "Monitor",
     "OutOfMemory",
+    "PoolBroken",
+    "PoolRef",
     "Program",
     "RemoteError",
     "Reply",
@@ -143,6 +154,7 @@ __all__ = [
     "Timer",
     "Topic",
     "Unreachable",
+    "WorkerDied",
 ]
 __version__ = "0.1.0"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, TypeVarTupl
 from . import ref as _ref
 from .context import Timer, current
 from .errors import ActorsError
+from .steps import drive, drive_async
 
 if TYPE_CHECKING:
     from typing import Self, Unpack
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from .exits import ExitReason
     from .monitor import Monitor
     from .options import SpawnOptions
+    from .pool import PoolRef, Size
     from .ref import ActorRef
+    from .routing import Routing
     from .system import ActorSystem
 
 P = ParamSpec("P")
@@ -112,6 +115,36 @@ class Actor:
         """`spawn` for async handlers."""
         context = current()
         return await context.system._spawn_below_async(context.ref, factory, args, options)  # type: ignore[no-any-return]
+
+    def pool(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        size: Size = 2,
+        routing: Routing = "least-busy",
+        key: Callable[..., Any] | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> PoolRef[A]:
+        """Start a pool below this actor, which stops when this actor's process ends. As `ActorSystem.pool`."""
+        context = current()
+        steps = context.system._pool_steps(context.ref.uid, factory, args, size, routing, key, options)
+        return drive(steps)
+
+    async def pool_async(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        size: Size = 2,
+        routing: Routing = "least-busy",
+        key: Callable[..., Any] | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> PoolRef[A]:
+        """`pool` for async handlers."""
+        context = current()
+        steps = context.system._pool_steps(context.ref.uid, factory, args, size, routing, key, options)
+        return await drive_async(steps)
 
     def after(self, seconds: float, method: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Call a bound method of this actor once, in `seconds`, as if it were a message to itself."""

@@ -39,6 +39,7 @@ from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Record, Ring
 if TYPE_CHECKING:
     from .monitor import Monitor
     from .reader import Reader
+    from .routing import Membership
     from .stream import Stream
 
 ASK, TELL = int(Kind.ASK), int(Kind.TELL)
@@ -70,6 +71,7 @@ class Client:
             int, tuple[int, str]
         ] = {}  # endpoint id -> (uid, name) of the actor behind it, uid 0: a program
         self.ended: dict[int, dict[str, Any]] = {}  # uid -> why it ended, as far as this process was told
+        self.pools: dict[int, Membership] = {}  # uid -> what this process knows of a pool that it sends to
         self.handlers: dict[int, Callable[[bytes, int, int], None]] = {
             int(Kind.ENDED): self._ended,
             int(Kind.GONE): self._gone,
@@ -106,6 +108,7 @@ class Client:
         """A forked child that attaches: the inherited connection becomes a new one, and inherited references with it."""
         self.sock, self.endpoint, self.me, self.gone, self.forked = sock, endpoint, endpoint.me, None, False
         self.users = 1
+        self.pools.clear()
         self.monitors.clear()
         self.defined.clear()
         self.topics.clear()

@@ -78,6 +78,14 @@ class Endpoint:
         """
         return False
 
+    def hand(self, call: Callable[[], object]) -> None:
+        """Leave a call that may take long, or that this frame can't make, to the owner of the door."""
+        call()
+
+    def is_owner(self) -> bool:
+        """Is this the thread that owns the door?"""
+        return False
+
     def look(self) -> None:
         """Collect the guardian's answers from a thread that does not own the door."""
         self.pump()
@@ -109,9 +117,12 @@ class Endpoint:
         """Descriptors, with the events, that say that something may have come for this thread when it is blocked."""
         return [(self.bell, select.POLLIN)]
 
-    def rung(self, fd: int, reply: Reply[Any]) -> None:
-        """One of them did, while this thread waits for `reply`."""
-        self.pump_for(reply, 0.0, True)
+    def rung(self, fd: int, reply: Reply[Any] | None) -> None:
+        """One of them did, while this thread waits for `reply`, or (None) for what its callbacks lead to."""
+        if reply is None:
+            self.pump(0.0, None, True)
+        else:
+            self.pump_for(reply, 0.0, True)
 
     def pump_for(self, reply: Reply[Any], spin: float, clear: bool = False) -> None:
         """`pump` by one who waits for this reply: that thread is not woken, others that wait for the same one are."""
@@ -274,6 +285,13 @@ class LoopEndpoint(Endpoint):
         if self.loop is not None and not self.alerted:
             self.alerted = True
             self.loop.call_soon_threadsafe(self._alerted)
+
+    def hand(self, call: Callable[[], object]) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(call)
+
+    def is_owner(self) -> bool:
+        return threading.get_ident() == self.thread
 
     def _alerted(self) -> None:
         self.alerted = False

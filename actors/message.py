@@ -36,6 +36,7 @@ class Kind(IntEnum):
     GONE = 27  # msgpack endpoint id: a process whose reply lane was mapped is gone
     TICK = 29  # no body: virtual time has moved, and timers of this actor are due (systems of the test kit)
     TOPIC = 30  # msgpack [name, version, [[uid, name, method], …]]: who hears a topic now
+    POOL = 36  # msgpack {uid, members, routing}: the members of a pool that this process sends to have changed
     INTERRUPT = 28  # the program gave up waiting for a graceful close
     TRIM = 33  # no body: give back the segments that you don't use, others need memory
     UNMAP = 34  # msgpack id: a segment is no more

@@ -80,12 +80,19 @@ class ProgramEndpoint(Endpoint):
         """Signal handlers run in the main thread; the reader is another."""
         if not self.hears or threading.current_thread() is not threading.main_thread():
             return False
+        self.hand(call)
+        return True
+
+    def hand(self, call: Callable[[], object]) -> None:
+        """Leave a call to the reader, whoever this is."""
         self.handed.append(call)  # append, then look: the reader says that it leaves, then empties the queue
         if self.hears:
             self.alert()
         else:
             self.run_handed()
-        return True
+
+    def is_owner(self) -> bool:
+        return threading.get_ident() == self.reader
 
     def run_handed(self) -> None:
         """Make the calls that were left to the reader."""
@@ -122,7 +129,7 @@ class ProgramEndpoint(Endpoint):
             return super().pollable()
         return [*super().pollable(), (self.door, select.POLLIN), (self.lifeline[0], select.POLLRDHUP)]
 
-    def rung(self, fd: int, reply: Reply[Any]) -> None:
+    def rung(self, fd: int, reply: Reply[Any] | None) -> None:
         if fd == self.door:
             self.hear()
         elif fd == self.lifeline[0]:
@@ -191,7 +198,7 @@ class Reader:
 
     def is_current(self) -> bool:
         """Is this its thread?"""
-        return threading.get_ident() == self.endpoint.reader
+        return self.endpoint.is_owner()
 
     def _dismiss(self) -> threading.Thread | None:
         """Tell the thread to end."""

@@ -5,7 +5,7 @@ Rule: a generator yields replies and gets their answers (or the exceptions that 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -44,6 +44,37 @@ async def drive_async(steps: Generator[Any, Any, T]) -> T:
     except StopIteration as done:
         value: T = done.value
         return value
+
+
+def drive_later(steps: Generator[Any, Any, T], done: Callable[[T | BaseException], object]) -> None:
+    """Run steps that yield replies, waiting for none: whoever collects an answer takes the next step, or leaves it to
+    a thread in which no signal handler raises. `done` gets what they return, or the exception that they end with.
+    """
+
+    def go(step: Callable[[], Any]) -> None:
+        try:
+            reply = step()
+        except StopIteration as end:
+            done(end.value)
+        except Exception as error:
+            done(error)
+        else:
+            reply._call(collected, None, True, False)
+
+    def collected(reply: Any) -> None:
+        if not reply.client.endpoint.elsewhere(lambda: answered(reply)):
+            answered(reply)
+
+    def answered(reply: Any) -> None:
+        try:
+            answer = reply.result(0)
+        except Exception as error:
+            failure = error
+            go(lambda: steps.throw(failure))
+        else:
+            go(lambda: steps.send(answer))
+
+    go(lambda: next(steps))
 
 
 def one(reply: Any) -> Generator[Any, Any, Any]:

@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import itertools
 import json
+import math
 import os
 import socket
 import subprocess
@@ -35,9 +36,12 @@ from .mailbox import MailboxOptions
 from .message import ROOT, Kind
 from .modules import send_by_value
 from .options import SpawnOptions, actor_options, split_options
+from .pool import BroadcastRef, PoolRef, Size, reference
+from .pool import options as pool_options
 from .reader import ProgramEndpoint, Reader
 from .ref import ActorRef
 from .reports import DeadLetter, Event, dead_letter_from_wire, event_from_wire
+from .routing import Routing
 from .shipping import ship
 from .steps import drive, drive_async, one
 from .stream import Stream
@@ -308,6 +312,86 @@ class ActorSystem(Coordinating):
     ) -> Any:
         return await drive_async(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
 
+    @overload
+    def pool(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        size: Size = 2,
+        routing: Literal["least-busy", "round-robin", "hash"] = "least-busy",
+        key: Callable[..., Any] | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> PoolRef[A]: ...
+    @overload
+    def pool(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        size: Size = 2,
+        routing: Literal["broadcast"],
+        key: None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> BroadcastRef[A]: ...
+    def pool(  # type: ignore[misc]
+        self,
+        factory: Any,
+        /,
+        *args: Any,
+        size: Size = 2,
+        routing: Routing = "least-busy",
+        key: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Start several actors of one kind behind one reference, and return it once all are ready.
+
+        size: how many; a pair (least, most): it begins with the least, grows while messages wait, and shrinks when
+        members have been idle for some seconds. routing: who gets a message: "least-busy" (fewest messages in its
+        mailbox), "round-robin", "hash" (by `key(*args, **kwargs)`, or the first argument: one key, one member), or
+        "broadcast" (all; an ask's reply is the list of all answers). Options and errors as `spawn`, for each member.
+        """
+        return drive(self._pool_steps(ROOT, factory, args, size, routing, key, options))  # type: ignore[arg-type]
+
+    async def pool_async(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        size: Size = 2,
+        routing: Routing = "least-busy",
+        key: Callable[..., Any] | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> PoolRef[A]:
+        """`pool` for coroutines; same options and errors."""
+        return await drive_async(self._pool_steps(ROOT, factory, args, size, routing, key, options))
+
+    def _pool_steps(
+        self,
+        parent: int,
+        factory: Any,
+        args: tuple[Any, ...],
+        size: Size,
+        routing: Routing,
+        key: Callable[..., Any] | None,
+        options: SpawnOptions,
+    ) -> Generator[Any, Any, Any]:
+        if not callable(factory):
+            raise SpecError(f"the factory must be a class or another callable, not {factory!r}")
+        about = pool_options(size, routing, key)
+        name, policy, actor = split_options(options)
+        if name is not None:
+            check_name(name)
+        above = Policy("transient", math.inf, None, 5.0, policy.backoff, math.inf)
+        pool = {"name": name, "base": f"{name_of(factory)}_pool", "under": -1, "kind": "supervisor"}
+        nodes: list[Any] = [
+            ({**pool, "policy": above.to_wire(), "strategy": "one_for_one", "options": {"pool": about}}, None, ())
+        ]
+        member = {"under": 0, "kind": "worker", "policy": policy.to_wire(), "options": actor}
+        nodes += (({**member, "name": str(number)}, factory, args) for number in range(1, about["size"][0] + 1))
+        answer = yield from self._request_steps(parent, nodes)
+        return reference(self.name, {**answer, "pool": routing})
+
     def start(self, tree: Supervisor) -> Supervised:
         """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are
         stopped again.
@@ -396,7 +480,7 @@ class ActorSystem(Coordinating):
         if node not in (None, self.name):
             raise ActorNotFound(f"{name}: this is system {self.name!r}, which has no connection to node {node!r}")
         answer = yield self._client.request("lookup", name=bare)
-        return ActorRef(self.name, answer["name"], answer["uid"])
+        return reference(self.name, answer)
 
     def tree(self) -> dict[str, Any]:
         """The supervision tree as data: {system, pid, children: [{name, address, uid, kind, pid, status, incarnation,

@@ -14,10 +14,26 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ActorDied
+from ..executor import ActorPoolExecutor
 from ..pipes import Program
 from ..ref import ActorRef
 from ..system import ActorSystem
-from .peers.python import ARRAYS, CAT, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, lock_in_turn, main, p50
+from .peers.python import (
+    ARRAYS,
+    CAT,
+    MEGABYTES,
+    MESSAGE,
+    PROCESSES,
+    SENDERS,
+    TASKS,
+    TELLS,
+    itself,
+    lock_in_turn,
+    main,
+    mapped,
+    p50,
+    same,
+)
 from .usage import memory, processor_time, system_pids
 from .workers import Asker, Bytes, Consumer, Echo, Producer, Sender, Sink, ask_in_turn
 
@@ -141,6 +157,16 @@ def cat() -> float:
         return CAT / elapsed
 
 
+def submit() -> float:
+    with ActorPoolExecutor(1) as pool:
+        return p50(lambda: pool.submit(same, MESSAGE).result())
+
+
+def map_tiny() -> float:
+    with ActorPoolExecutor(2) as pool:
+        return mapped(lambda: pool.map(itself, range(TASKS)))
+
+
 def spawn() -> float:
     with ActorSystem() as system:
         return p50(lambda: system.spawn(Echo), seconds=0.3, warm=2)
@@ -207,6 +233,8 @@ CASES: dict[str, Callable[[], float]] = {
     "box.actors": box,
     "box4.actors": box_of_four,
     "cat.actors": cat,
+    "submit.actors": submit,
+    "map.actors": map_tiny,
     "spawn.actors": spawn,
     "kill.actors": kill_to_next_answer,
     "start.actors": start,

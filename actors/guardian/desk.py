@@ -71,7 +71,7 @@ class Desk:
         try:
             for node in m["nodes"]:
                 over = above if node["under"] < 0 else records[node["under"]]
-                records.append(self._record(node, over))
+                records.append(self.record(node, over))
         except (SpecError, OSError) as error:
             for record in records:
                 guardian.hands.discard(record)
@@ -85,6 +85,8 @@ class Desk:
                 guardian.hands.discard(record)
             guardian.peers.refuse(peer.id, m["corr"], "ModuleUnavailable", refused)
             return
+        if "pool" in records[0].options:
+            guardian.pools.found(records, m["nodes"])
         self._grow(m["nodes"], records, parent)
 
     def _misfit(self, node: dict[str, Any], parent: int) -> str:
@@ -95,7 +97,8 @@ class Desk:
             return f"child {node.get('name') or node['base']!r} of {self.guardian.tree.name(parent)!r}: {error}"
         return ""
 
-    def _record(self, node: dict[str, Any], above: Record | None) -> Record:
+    def record(self, node: dict[str, Any], above: Record | None) -> Record:
+        """A new record, with its mailbox. SpecError: its name is taken. OSError: no descriptors, no memory."""
         registry = self.guardian.registry
         prefix = above.name if above else ""
         name = join(prefix, node["name"]) if node.get("name") else registry.free_name(join(prefix, node["base"]))
@@ -230,9 +233,32 @@ class Desk:
                 f"{self.guardian.watch.address(m['name'])} does not exist; running: {names}",
             )
         else:
-            self.guardian.peers.answer(
-                peer.id, m["corr"], {"uid": record.uid, "name": record.name, "kind": record.kind}
-            )
+            pool = self.guardian.pools.by_uid.get(record.uid)
+            answer = {"uid": record.uid, "name": record.name, "kind": record.kind, "pool": pool and pool.routing}
+            self.guardian.peers.answer(peer.id, m["corr"], answer)
+
+    def op_pool(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        """Who its members are; the process is told of changes from now on."""
+        pool, uid = self.guardian.pools.by_uid.get(m["uid"]), m["uid"]
+        if pool is None:
+            ended = self.guardian.registry.ended.get(uid, {"name": "", "reason": None})
+            self.guardian.peers.send(peer, {"seq": m["seq"], **ended})
+        else:
+            pool.users.add(peer.id)
+            self.guardian.peers.send(peer, {"seq": m["seq"], **pool.to_wire(), "key": pool.key})
+
+    def op_resize(self, peer: Peer, m: Message, fds: list[int]) -> None:
+        guardian, pool = self.guardian, self.guardian.pools.by_uid.get(m["uid"])
+        if pool is None:
+            ended = guardian.registry.ended.get(m["uid"], {"uid": m["uid"], "name": "", "reason": None})
+            guardian.peers.answer(peer.id, m["corr"], ended, Kind.DIED)
+            return
+        try:
+            guardian.pools.resize(pool, *m["size"])
+        except (SpecError, OSError) as error:
+            guardian.peers.refuse(peer.id, m["corr"], "SpawnError", f"pool {pool.record.name!r} can't grow: {error}")
+        else:
+            guardian.peers.answer(peer.id, m["corr"])
 
     def op_info(self, peer: Peer, m: Message, fds: list[int]) -> None:
         record = self.guardian.registry.by_uid.get(m["uid"])

@@ -83,6 +83,7 @@ class Hands:
 
     def _do_ready(self, action: act.Ready) -> None:
         record = self.guardian.registry.by_uid[action.uid]
+        self.guardian.pools.joined(record)
         self.guardian.watch.event("started", record)
         if record.spawner is not None:
             (endpoint, corr), record.spawner = record.spawner, None
@@ -104,6 +105,7 @@ class Hands:
         if record.mail is not None:
             record.mail.close(ENDED)
             self._sweep(record, reason, time.monotonic() + PATIENCE)
+        self.guardian.pools.left(record)
         self.guardian.watch.actor_ended(record, reason)
         self.guardian.topics.ended(record.uid)
         self.guardian.watch.event("stopped", record, reason)
@@ -121,6 +123,7 @@ class Hands:
         if record.mail is not None:
             self.guardian.mailroom.fail(record, reason)
         self.guardian.topics.failed(record.uid)
+        self.guardian.pools.left(record)
         self.guardian.watch.actor_ended(record, reason)
         self.guardian.watch.event("failed", record, reason)
         self.guardian.watch.log(

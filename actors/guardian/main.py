@@ -36,6 +36,7 @@ from .nursery import Nursery
 from .oom import Oom
 from .orphans import Orphans
 from .peers import Peer, Peers
+from .pools import Pools
 from .registry import Record, Registry
 from .segments import Segments
 from .stacks import Stacks
@@ -84,6 +85,7 @@ class Guardian:
         self.boxes = Boxes(self.peers, self.watch, self.segments, self.registry.new_uid)
         self.topics = Topics(self.peers)
         self.tree = Tree(random.Random())
+        self.pools = Pools(self)
         self.desk = Desk(self)
         self.nursery = Nursery(self, config)
         self.deaths = Deaths(self)
@@ -250,6 +252,7 @@ class Guardian:
             "dropped": record.dropped,
             "busy_since": stats.get("busy_since") or None,
             "reason": record.last_reason,
+            **({"pool": self.pools.by_uid[uid].to_wire()} if uid in self.pools.by_uid else {}),
             "children": [
                 self.info(self.registry.by_uid[child])
                 for child in (tree.children(uid) if known else ())

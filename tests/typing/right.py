@@ -7,19 +7,22 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, assert_type
 
 from actors import (
     Actor,
     ActorDied,
+    ActorPoolExecutor,
     ActorRef,
     ActorSystem,
+    BroadcastRef,
     ExitReason,
     Fifo,
     Mailbox,
     MailboxOptions,
+    PoolRef,
     Program,
     Reply,
     Timer,
@@ -227,6 +230,31 @@ def trees() -> Supervisor:
     return Supervisor(
         stores, Child(Plain, name="plain"), name="top", strategy="rest_for_one", max_restarts=5, within=30.0
     )
+
+
+def executing() -> None:
+    with ActorPoolExecutor(2, initializer=print, initargs=("up",), max_tasks_per_child=10, retries=1) as executor:
+        assert_type(executor.submit(divmod, 7, 2), concurrent.futures.Future[tuple[int, int]])
+        assert_type(executor.map(str, [1, 2], chunksize=1, timeout=1.0), Iterator[str])
+        plain: concurrent.futures.Executor = executor
+        plain.shutdown(wait=True, cancel_futures=True)
+        executor.kill_workers()
+
+
+def pooling(system: ActorSystem) -> None:
+    pool = system.pool(Counter, 10, size=(1, 4), routing="hash", key=abs, name="counters")
+    assert_type(pool, PoolRef[Counter])
+    assert_type(pool.ask(Counter.add, 1), Reply[int])
+    assert_type(pool.ask(Counter.names), Reply[list[str]])
+    assert_type(pool.members(), list[ActorRef[Counter]])
+    pool.tell(Counter.reset)
+    pool.resize(3)
+    like_any_other: ActorRef[Counter] = pool
+    like_any_other.stop()
+    everybody = system.pool(Counter, 10, routing="broadcast")
+    assert_type(everybody, BroadcastRef[Counter])
+    assert_type(everybody.ask(Counter.add, 1), Reply[list[int]])
+    assert_type(everybody.ask(Counter.add_later, 1).result(), list[int])
 
 
 async def system_as_a_context() -> None:

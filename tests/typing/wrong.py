@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors import Actor, ActorRef, ActorSystem, Mailbox, Reply, Topic
+from actors import Actor, ActorPoolExecutor, ActorRef, ActorSystem, Mailbox, Reply, Topic
 from actors.supervision import Child, Supervisor
 from actors.testing import Probe, TestSystem, kill_at, local, stub
 
@@ -49,6 +49,20 @@ def programs(system: ActorSystem) -> None:
     system.spawn_program(["sort"], nmae="sort")  # type: ignore[call-arg]
     system.spawn_program([1])  # type: ignore[list-item]
     system.fifo("pipe", "rw")  # type: ignore[arg-type]
+
+
+def pooling(system: ActorSystem) -> None:
+    system.pool(Counter, "ten")  # type: ignore[arg-type]
+    system.pool(Counter, 1, routing="random")  # type: ignore[call-overload]
+    system.pool(Counter, 1, routing="broadcast", key=len)  # type: ignore[call-overload]
+    system.pool(Counter, 1).ask(Counter.add, "1")  # type: ignore[call-overload]
+    number: int = system.pool(Counter, 1, routing="broadcast").ask(Counter.add, 1).result()  # type: ignore[assignment]
+    print(number)
+
+
+def executing(executor: ActorPoolExecutor) -> None:
+    executor.submit(divmod, 7)  # type: ignore[arg-type]
+    executor.submit(len)  # type: ignore[call-arg]
 
 
 def asking(counter: ActorRef[Counter]) -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
@@ -37,6 +37,7 @@ SENDERS = 4
 PROCESSES = 20
 CAT = 1 << 30  # bytes
 MEGABYTES, ARRAYS = 300, 50  # of 1 MB and of 8 MB
+TASKS = 10_000
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -61,6 +62,16 @@ def p50(call: Callable[[], object], seconds: float = 0.6, warm: int = 200) -> fl
     return statistics.median(times)
 
 
+def mapped(run: Callable[[], Iterable[int]], times: int = 7) -> float:
+    """Tasks a second of a map of TASKS tasks; the first two, in which workers start and warm up, are not counted."""
+    rates: list[float] = []
+    for _ in range(times):
+        start = time.perf_counter()
+        assert sum(run()) == sum(range(TASKS))
+        rates.append(TASKS / (time.perf_counter() - start))
+    return statistics.median(rates[2:])
+
+
 def main(cases: dict[str, Callable[[], float]]) -> None:
     """Measure the case that the command line names and print its number as the last line of JSON."""
     print(json.dumps(cases[sys.argv[1]]()), flush=True)
@@ -81,6 +92,10 @@ def echo_queue(inbox: Queue[Message | None], outbox: Queue[Message]) -> None:
 
 def same(message: Message) -> Message:
     return message
+
+
+def itself(number: int) -> int:
+    return number
 
 
 def count_pipe(messages: Connection, done: Connection) -> None:
@@ -177,6 +192,21 @@ def ask_queue() -> float:
 def ask_pool() -> float:
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return p50(lambda: pool.submit(same, MESSAGE).result())
+
+
+def submit_pool_fork() -> float:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        return p50(lambda: pool.submit(same, MESSAGE).result())
+
+
+def map_pool() -> float:
+    with ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        return mapped(lambda: pool.map(itself, range(TASKS)), 4)
+
+
+def map_pool_best() -> float:
+    with ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        return max(mapped(lambda: pool.map(itself, range(TASKS), chunksize=size)) for size in (100, 625, 2500))  # noqa: B023
 
 
 def tell_pipe() -> float:
@@ -378,6 +408,10 @@ CASES: dict[str, Callable[[], float]] = {
     "ask.pipe": ask_pipe,
     "ask.queue": ask_queue,
     "ask.pool": ask_pool,
+    "submit.pool": ask_pool,
+    "submit.pool-fork": submit_pool_fork,
+    "map.pool": map_pool,
+    "map.pool-best": map_pool_best,
     "tell.pipe": tell_pipe,
     "tell.queue": tell_queue,
     "tell4.queue": tell4_queue,
