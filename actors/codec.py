@@ -24,7 +24,7 @@ import functools
 import importlib
 from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from msgpack import ExtType, Packer, Timestamp, unpackb
 
@@ -32,14 +32,7 @@ from . import arrays, classes, extensions, parcels  # noqa: F401 - the first two
 from .errors import CodecError
 from .extensions import BY_CODE, BY_TYPE, ByPickle, Restore
 from .pickling import Step, dumps, loads, unsendable
-
-try:
-    from .transports._ring import is_plain
-except ImportError:  # not built: the same in Python, and slower
-
-    def is_plain(value: object, /) -> bool:
-        return _is_plain(value, 100)
-
+from .transports._ring import is_plain
 
 T = TypeVar("T")
 
@@ -57,8 +50,6 @@ HANDLE: Final = 4
 
 _POOLED: Final = 16  # packers kept; nested extensions use one a level
 _KEPT: Final = 1 << 20  # bytes: a packer whose buffer grew beyond is not kept
-
-_ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 _PICKLE_INSTEAD: Final = (
     ByPickle,
@@ -261,13 +252,3 @@ def _from_beside(kind: Callable[[Any], Any]) -> Callable[[bytes], Any]:
 _BESIDE: Final[dict[Any, int]] = {bytes: 30, bytearray: 31}
 for _kind, _code in _BESIDE.items():
     BY_CODE[_code] = Restore(_from_beside(_kind), True)
-
-
-def _is_plain(value: object, depth: int) -> bool:
-    kind = type(value)
-    if kind is list:
-        return depth > 0 and all(_is_plain(part, depth - 1) for part in cast("list[Any]", value))
-    if kind is dict:
-        parts = cast("dict[Any, Any]", value).items()
-        return depth > 0 and all(_is_plain(key, depth) and _is_plain(part, depth - 1) for key, part in parts)
-    return kind in _ATOMS and not (kind is bytes and len(cast(bytes, value)) >= parcels.LARGE)

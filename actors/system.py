@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
 
-from . import surroundings, wire
+from . import surroundings, transports, wire
 from .address import check_name, check_system, parse_address
 from .client import Client, clients
 from .coordination.making import Coordinating
@@ -117,7 +117,7 @@ class ActorSystem(Coordinating):
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
                 code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )  # a session of its own from the first moment: Ctrl-C must not reach its imports
-        fork = os.environ.get("ACTORS_FORK", _FORKS[0])
+        fork = os.environ.get("ACTORS_FORK", _FORKS[0]) if transports.KIND == "c" else "double"
         config: dict[str, Any] = {
             "system": self.name,
             "path": path,
@@ -144,6 +144,11 @@ class ActorSystem(Coordinating):
                 self._process.wait()
             self._explain(welcome)
         assert welcome is not None
+        transports.announce()
+        if welcome["transport"] != transports.KIND:
+            for each in (sock.detach(), *fds):
+                os.close(each)
+            raise ActorsError(transports.differs(f"system {self.name!r}", welcome["transport"]))
         self._pid, self._level = os.getpid(), level
         replies, control, bell, door = fds
         endpoint = ProgramEndpoint(welcome["endpoint"], Ring(replies, -1), bell, Ring(control, -1), door)

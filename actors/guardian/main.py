@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import wire
 from ..supervision.tree import Tree
+from ..transports import KIND
 from ..transports._ring import prctl
 from .boxes import Boxes
 from .coordination import Coordination
@@ -156,7 +157,7 @@ class Guardian:
         self._welcome(peer)
 
     def _welcome(self, peer: Peer) -> None:
-        welcome = {"op": "welcome", "endpoint": peer.id, "system": self.system, "pid": os.getpid()}
+        welcome = {"op": "welcome", "endpoint": peer.id, "system": self.system, "pid": os.getpid(), "transport": KIND}
         self.peers.send(peer, {**welcome, "program": self.program}, peer.lanes())
         os.close(peer.control_fd)
         peer.control_fd = -1

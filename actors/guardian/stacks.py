@@ -16,12 +16,15 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..transports import KIND
+
 if TYPE_CHECKING:
     from .main import Guardian
     from .peers import Peer
     from .registry import Record
 
 PATIENCE = 2.0  # seconds
+QUIET = 0.1  # seconds without a word after which a dump is over, where there is no extension to mark its end
 LONGEST = 1 << 20  # bytes of one dump; what comes after is left out
 STATES = {
     "T": "it is stopped (SIGSTOP), so it shows nothing; SIGCONT lets it go on",
@@ -105,6 +108,13 @@ class Stacks:
             source.text += part
             self._complete(source)
         source.text += rest[: max(0, LONGEST - len(source.text))]
+        if rest and KIND == "python":  # nothing marks the end of a dump
+            length = len(source.text)
+            self.guardian.timers.after(QUIET, lambda: self._quiet(source, length))
+
+    def _quiet(self, source: Source, length: int) -> None:
+        if length == len(source.text):
+            self._complete(source)
 
     def _complete(self, source: Source) -> None:
         text, source.text = source.text.decode(errors="replace").rstrip(), bytearray()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections import OrderedDict
 from typing import Any
 
 import pytest
 
 from actors import codec
+from actors.transports import fallback
 
 
 def deep(levels: int) -> Any:
@@ -19,11 +18,9 @@ def deep(levels: int) -> Any:
     return value
 
 
-@pytest.fixture(params=["built", "python"])
+@pytest.fixture(params=[codec.is_plain, fallback.is_plain], ids=["built", "python"])
 def is_plain(request: pytest.FixtureRequest) -> Any:
-    if request.param == "built":
-        return codec.is_plain
-    return lambda value: codec._is_plain(value, 100)
+    return request.param
 
 
 @pytest.mark.parametrize("value", [None, True, 1, 1.5, "s", b"b", [], {}, [{"k": [1, {2: None}]}], deep(90)])
@@ -56,14 +53,3 @@ def test_a_cycle_is_not_plain(is_plain: Any) -> None:
     value: list[Any] = []
     value += [value, value]
     assert not is_plain(value)
-
-
-def test_without_the_extension_the_codec_works_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "actors.transports._ring", None)  # importing it fails now
-    spec = importlib.util.find_spec("actors.codec")
-    assert spec is not None and spec.loader is not None
-    fresh = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fresh)
-    assert fresh.is_plain is not codec.is_plain or codec.is_plain.__module__ == "actors.codec"
-    value = [1, {"k": (2, bytearray(b"3"))}]
-    assert fresh.decode(*fresh.encode(value)) == value
