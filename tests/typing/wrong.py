@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from actors import Actor, ActorPoolExecutor, ActorRef, ActorSystem, Mailbox, Reply, Topic
-from actors import Actor, ActorRef, ActorSystem, Mailbox, Reply, Topic
 from actors.pipeline import Pipeline, Stage
 from actors.supervision import Child, Supervisor
 from actors.testing import Probe, TestSystem, kill_at, local, stub
