@@ -102,3 +102,23 @@ class ModuleUnavailable(SpawnError):
     """The process that makes actors can't import a module that the actor needs; `spawn` then ships it by value. Seen
     only when that fails, too.
     """
+
+
+class StageError(ActorsError):
+    """A stage of a pipeline could not process an item. What came before the item, in order, has been handed out.
+
+    Attributes:
+        stage: the stage's name.
+        item: what it was given; None where the failure has no item (the end of the input, a state that is lost).
+
+    `__cause__` is the stage's own exception, with its traceback there, where there was one.
+    """
+
+    def __init__(self, text: str = "a stage failed", stage: str = "", item: object = None) -> None:
+        super().__init__(text, stage, item)
+        self.text = text
+        self.stage = stage
+        self.item = item
+
+    def __str__(self) -> str:
+        return self.text

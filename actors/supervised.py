@@ -107,3 +107,8 @@ class Supervised:
             return ExitReason.from_wire(reply.result(timeout))
         finally:
             reply.cancel()
+
+    async def wait_async(self) -> ExitReason:
+        """`wait` for coroutines."""
+        about = self._client.address(self.name)
+        return ExitReason.from_wire(await self._client.request("wait", about=about, uid=self.uid))

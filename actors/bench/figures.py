@@ -84,11 +84,19 @@ FIGURES = (
         "memory", "memory a process, 20 with NumPy: PSS and shared memory of the whole", "MB", 1e-6, "memory.process"
     ),
     Figure("lock", "lock: `with lock: pass`, nobody else wants it", "ns", 1e9, "lock.manager"),
+    Figure(
+        "tiny", "pipeline: 100,000 tiny items through 2 workers, in order", "k/s", 1e-3, "tiny.imap", more_is_better=True
+    ),
+    Figure(
+        "cpu", "pipeline: items of 1 ms of CPU, 2 workers: times one process alone", "x", 1.0, "cpu.pool",
+        more_is_better=True,
+    ),
     Figure("idle", "CPU of 20 idle actors and their system", "% of a core", 100.0),
 )
 
 OURS = f"{ROOT}.cases"
 PYTHON = f"{ROOT}.peers.python"
+PIPELINES = f"{ROOT}.pipelines"
 FLOOR = f"{ROOT}.floor"
 
 CASES = (
@@ -139,6 +147,13 @@ CASES = (
     Case("lock.actors", "actors: system.lock", OURS),
     Case("lock.multiprocessing", "multiprocessing.Lock", PYTHON),
     Case("lock.manager", "multiprocessing.Manager().Lock", PYTHON),
+    Case("tiny.actors", "actors", PIPELINES),
+    Case("tiny.imap1", "multiprocessing.Pool.imap, chunksize 1", PYTHON),
+    Case("tiny.imap", "multiprocessing.Pool.imap, its best chunksize", PYTHON),
+    Case("tiny.joblib", "joblib, its own batches", f"{ROOT}.peers.pools", needs="joblib"),
+    Case("tiny.mpire", "mpire, imap", f"{ROOT}.peers.pools", needs="mpire"),
+    Case("cpu.actors", "actors", PIPELINES),
+    Case("cpu.pool", "multiprocessing.Pool.imap, fork, chunksize 10", PYTHON),
     Case("idle.actors", "actors", OURS),
 )
 
@@ -160,6 +175,8 @@ TARGETS = (
     Target("start.actors", limit=250.0),
     Target("memory.actors", limit=6.0),
     Target("lock.actors", ratio=100.0),
+    Target("tiny.actors", ratio=1.0),
+    Target("cpu.actors", ratio=0.9),
     Target("idle.actors", limit=0.5),
 )
 

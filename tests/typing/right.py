@@ -29,6 +29,7 @@ from actors import (
     Topic,
 )
 from actors.coordination import Barrier, Event, File, Lock, Semaphore
+from actors.pipeline import Pipeline, Profile, Run, Stage
 from actors.supervision import Backoff, Child, Supervisor
 from actors.testing import Call, Local, Probe, Stub, TestSystem, kill, kill_at, local, stub, wait_restarted
 
@@ -372,3 +373,14 @@ async def publishing(system: ActorSystem, counter: ActorRef[Counter]) -> None:
     assert_type(await ticks.publish_async(1), int)
     ticks.unsubscribe(counter, Counter.add)
     ticks.unsubscribe(counter)
+
+
+def piping(pipeline: Pipeline) -> None:
+    stage = Stage(Counter, 1, workers=2, on_error="skip", timeout=1.0, backoff=Backoff())
+    assert_type(Pipeline(stage, len, ["sort", "-u"], str.upper), Pipeline)
+    run = pipeline.run(["a"], progress=True, checkpoint="position")
+    assert_type(run, Run)
+    with run:
+        assert_type(run.skipped, int)
+    assert_type(pipeline.profile(), Profile)
+    assert_type(pipeline.profile().bottleneck, str)

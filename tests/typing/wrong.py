@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import Actor, ActorPoolExecutor, ActorRef, ActorSystem, Mailbox, Reply, Topic
+from actors.pipeline import Pipeline, Stage
 from actors.supervision import Child, Supervisor
 from actors.testing import Probe, TestSystem, kill_at, local, stub
 
@@ -133,3 +134,10 @@ def publishing(ticks: Topic[int], words: Topic[str], counter: ActorRef[Counter])
     ticks.publish("1")  # type: ignore[arg-type]
     words.subscribe(counter, Counter.add)  # type: ignore[arg-type]
     ticks.subscribe(counter, Other.add)  # type: ignore[arg-type]
+
+
+def piping() -> None:
+    Stage(3)  # type: ignore[arg-type]
+    Stage(len, workers="two")  # type: ignore[arg-type]
+    Stage(len, on_error="stop")  # type: ignore[arg-type]
+    Pipeline(len).run(3)  # type: ignore[arg-type]

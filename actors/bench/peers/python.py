@@ -38,6 +38,9 @@ PROCESSES = 20
 CAT = 1 << 30  # bytes
 MEGABYTES, ARRAYS = 300, 50  # of 1 MB and of 8 MB
 TASKS = 10_000
+TINY = 100_000
+WARM = 2_000
+BURNS = 1_500
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -404,6 +407,47 @@ def pss(pid: int, field: str = "Pss") -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
+def double(number: int) -> int:
+    return number * 2
+
+
+def burn(number: int) -> int:
+    """A millisecond of this process's own CPU time."""
+    end = time.thread_time_ns() + 1_000_000
+    while time.thread_time_ns() < end:
+        pass
+    return number
+
+
+def tiny_imap_single() -> float:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return _through(pool.imap(double, range(WARM)), pool.imap(double, range(TINY)))
+
+
+def tiny_imap_best() -> float:
+    best = 0.0
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for size in (500, 1_000, 2_500, 5_000, 10_000):
+            best = max(best, _through(pool.imap(double, range(WARM), 100), pool.imap(double, range(TINY), size)))
+    return best
+
+
+def _through(warm: Iterator[int], items: Iterator[int]) -> float:
+    for _ in warm:
+        pass
+    start = time.perf_counter()
+    assert sum(1 for _ in items) == TINY
+    return TINY / (time.perf_counter() - start)
+
+
+def cpu_pool() -> float:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        list(pool.imap(burn, range(20)))
+        start = time.perf_counter()
+        assert sum(1 for _ in pool.imap(burn, range(BURNS), 10)) == BURNS
+        return BURNS * 0.001 / (time.perf_counter() - start)
+
+
 CASES: dict[str, Callable[[], float]] = {
     "ask.pipe": ask_pipe,
     "ask.queue": ask_queue,
@@ -425,6 +469,9 @@ CASES: dict[str, Callable[[], float]] = {
     "memory.process": memory_process,
     "lock.multiprocessing": lock_multiprocessing,
     "lock.manager": lock_manager,
+    "tiny.imap1": tiny_imap_single,
+    "tiny.imap": tiny_imap_best,
+    "cpu.pool": cpu_pool,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""`Pipeline`: stages in a row, described but not started."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SpecError
+from ..supervision import checked_name
+from .profile import Profile, profile
+from .run import Run
+from .stage import Stage
+
+if TYPE_CHECKING:
+    from ..system import ActorSystem
+    from .engine import Engine
+
+
+class Pipeline:
+    """Stages that items pass in this order; a bare callable (or a list of strings) is `Stage(it)`.
+
+    A pipeline is a value: it can run many times, also at once. Raises SpecError, naming stage and field.
+    """
+
+    def __init__(self, *stages: Stage | Callable[..., Any] | Sequence[str], name: str = "pipeline") -> None:
+        self.name = checked_name("pipeline", name)
+        if not stages:
+            raise SpecError(f"pipeline {name!r}: give it at least one stage")
+        self.stages = _named([each if isinstance(each, Stage) else Stage(each) for each in stages])
+        self._engine: Engine | None = None  # of the last run
+
+    def __repr__(self) -> str:
+        return f"Pipeline({', '.join(stage.name for stage in self.stages)})"
+
+    def run(
+        self,
+        source: Iterable[Any] | AsyncIterable[Any],
+        *,
+        progress: bool = False,
+        system: ActorSystem | None = None,
+        checkpoint: str | None = None,
+    ) -> Run:
+        """An iterator of what comes out of the last stage, for `for` and `async for`; it starts when it is first asked.
+
+        source: items, in order; taken in the thread (or event loop) that iterates, as many as there is room for.
+        progress: show a live line or bar while somebody looks (stderr is a terminal), and a table at the end.
+        system: where the workers live; None makes one for this run.
+        checkpoint: a file that keeps the position: a run that was killed goes on behind the last result that was asked
+            to be followed by another. Stages must then be ordered, without `finish`, and make of the same item the same
+            results; the source must give the same items again. The file is removed when the run has ended well.
+
+        Raises, from the iteration: SpawnError when a worker can't be made, CodecError when an item can't be sent,
+        StageError when one can't be processed, and whatever the source raises.
+        """
+        run = Run(self.stages, self.name, source, progress=progress, system=system, checkpoint=checkpoint)
+        self._engine = run.engine
+        return run
+
+    def profile(self) -> Profile:
+        """Where the time of the last run went. RuntimeError: there was none."""
+        if self._engine is None:
+            raise RuntimeError(f"{self!r} has not run yet")
+        return profile(self._engine)
+
+
+def _named(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """With unique names: those that come from functions are numbered."""
+    used = {stage.name for stage in stages if stage.named}
+    if len(used) < sum(stage.named for stage in stages):
+        raise SpecError(f"two stages have the same name; there are {', '.join(stage.name for stage in stages)}")
+    found = []
+    for stage in stages:
+        name, number = stage.name, 1
+        while not stage.named and name in used:
+            number += 1
+            name = f"{stage.name}-{number}"
+        used.add(name)
+        found.append(stage.renamed(name))
+    return tuple(found)
