@@ -73,7 +73,12 @@ def test_the_wheel_is_complete(wheel: Path) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("actors/**/*.py", "actors/transports/*.py*", "actors/transports/fallback/*.py", "actors/supervision/*.py")
+        for pattern in (
+            "actors/**/*.py",
+            "actors/transports/*.py*",
+            "actors/transports/fallback/*.py",
+            "actors/supervision/*.py",
+        )
         for path in ROOT.glob(pattern)
         if path.suffix in (".py", ".pyi")
     }
