@@ -114,6 +114,9 @@ class Simulation:
             want=lambda record: None, begin=self._begin, keep_spare=lambda: None, hello=self._hello,
             cancel=lambda record: self.births.pop(record.uid, None) is not None,
         )  # fmt: skip
+        self.vitals: Any = SimpleNamespace(ready=lambda record: None)  # nobody here asks to be looked after
+        self.oom: Any = SimpleNamespace(note=lambda pid: None)
+        self.stacks: Any = SimpleNamespace(close=lambda peer: None)
         self.tree = Tree(Random(self.chance.random()))
         self.desk, self.deaths, self.hands = desk.Desk(world), deaths.Deaths(world), Hands(world)
 
