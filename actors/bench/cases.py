@@ -38,7 +38,7 @@ from .usage import memory, processor_time, system_pids
 from .workers import Asker, Bytes, Consumer, Echo, Producer, Sender, Sink, ask_in_turn
 
 SECONDS = 0.9
-PIECE = 128 << 10  # bytes
+PIECE = 512 << 10  # bytes of a message to a program
 
 
 def ask_blocking() -> float:

@@ -4,7 +4,7 @@ Rule: the pipe is there as long as the actor is; writers and readers come and go
 (a last line without newline) is ended when the last writer has closed; then the pipe is opened anew, since the old
 descriptor would only go on saying that nobody writes. Writing, a message is taken when a reader has opened the pipe,
 and waits in the mailbox until then: that bounds it, and nothing that nobody could read counts as written. A reader that
-leaves in the middle of a frame leaves it to the next one, whole.
+leaves in the middle of a frame leaves it to the next one, whole, unless that one was there before the kernel could say so.
 
 The order and wholeness of what several writers write at once is the kernel's promise: up to PIPE_BUF (4096 bytes) a
 write is not divided.

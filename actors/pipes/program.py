@@ -30,7 +30,7 @@ from .framing import LIMIT, Framing, codec
 from .launch import checked_command, end_as, launch
 from .outlet import Outlet, Pull, Push, pour, pour_rest
 from .sink import Sink, Writing, enlarge, keep_freed_memory
-from .source import Source
+from .source import CHUNK, RAW, Source
 
 Stdout = Literal["frames", "log"]
 GRACE = 2.5  # seconds between the end of its input and SIGTERM, and from there to SIGKILL
@@ -74,6 +74,7 @@ class Program(Actor):
     ) -> None:
         self._command = checked_command(command)
         self._codec = codec(framing, limit, encoding)
+        self._chunk = RAW if framing == "raw" else CHUNK
         self._to, self._method = to, plumbing.checked_receiver(to, method)
         self._cwd = None if cwd is None else os.fspath(cwd)
         self._env, self._grace = dict(env or {}), grace
@@ -160,7 +161,7 @@ class Program(Actor):
         keep_freed_memory()
         for fd in fds[:2]:
             enlarge(fd)
-        self._sink, self._stdout, self._stderr = Sink(fds[0]), Source(fds[1]), Source(fds[2])
+        self._sink, self._stdout, self._stderr = Sink(fds[0]), Source(fds[1], self._chunk), Source(fds[2])
         plumbing.when_asked_to_stop(self._asked_to_stop)
         if isinstance(self._outlet, Push):
             self.monitor(self._outlet.to)

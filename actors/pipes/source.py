@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 
-CHUNK = 120 << 10  # bytes
+CHUNK = 120 << 10  # bytes of one read that is cut into frames: they are all held at once
+RAW = 512 << 10  # of one that is a frame by itself: large enough to be handed on in shared memory
 
 
 class Source:
     """Reads from a descriptor, which it owns from now on. One reader, in the event loop's thread."""
 
-    def __init__(self, fd: int, fifo: bool = False) -> None:
+    def __init__(self, fd: int, chunk: int = CHUNK, fifo: bool = False) -> None:
         """fifo: it is one, whose first writer may still have to come (which would read as its end)."""
-        self._fd, self._fifo = fd, fifo
+        self._fd, self._chunk, self._fifo = fd, chunk, fifo
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Future[None] | None = None
         self._finishing = False
@@ -30,7 +31,7 @@ class Source:
             await self._readable()
         while True:
             try:
-                return os.read(self._fd, CHUNK)
+                return os.read(self._fd, self._chunk)
             except BlockingIOError:
                 if self._finishing:
                     return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -54,6 +55,15 @@ def lines(taker: ActorRef[Taker], count: int) -> list[Any]:
         f"{count} lines arrived",
         60,
     )
+
+
+def held(pid: int) -> list[str]:
+    """What a process holds open."""
+    found = []
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{entry}"))
+    return found
 
 
 # --- reading
@@ -269,13 +279,17 @@ def test_messages_wait_for_a_reader_and_come_in_order(system: ActorSystem, path:
         reply.result(20)
 
 
-def test_each_reader_begins_with_a_whole_line(system: ActorSystem, path: Path) -> None:
+def test_a_reader_that_comes_when_the_last_one_is_gone_begins_with_a_whole_line(
+    system: ActorSystem, path: Path
+) -> None:
     """The first leaves in the middle of a long flood."""
     fifo = system.fifo(path, "w", mailbox=MailboxOptions(capacity=1 << 22))
     for number in range(2000):
         fifo.tell(Fifo.write, f"{number} {'x' * 200}")
     first = shell(f"head -c 1000 {path}")
     assert first.startswith("0 x")
+    pid = fifo.info()["pid"]
+    until(lambda: str(path) not in held(pid), "the actor knows that its reader is gone")
     rest = shell(f"timeout 3 head -n 1000 {path}").splitlines()
     numbers = [int(line.split()[0]) for line in rest]
     assert all(line == f"{number} {'x' * 200}" for number, line in zip(numbers, rest, strict=True))

@@ -80,7 +80,8 @@ def test_any_cutting_of_any_bytes_gives_the_same_frames_and_the_same_verdict(
     framing: str, stream: bytes, chance: random.Random, limit: int
 ) -> None:
     """Garbage, unended frames and frames over the limit are found, or not, whatever the pieces."""
-    assert fed(codec(framing, limit), cut(stream, chance)) == fed(codec(framing, limit), [stream])
+    whole = fed(codec(framing, limit), [stream])
+    assert repr(fed(codec(framing, limit), cut(stream, chance))) == repr(whole)  # NaN is not equal to itself
 
 
 @pytest.mark.parametrize("framing", FRAMED)
