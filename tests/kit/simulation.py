@@ -23,7 +23,9 @@ from unittest import mock
 
 from actors.exits import ExitReason
 from actors.guardian import deaths, desk, hands, timers
+from actors.guardian.pools import Pools
 from actors.guardian.registry import Record, Registry
+from actors.guardian.topics import Topics
 from actors.guardian.watch import Watch
 from actors.message import ROOT, Kind
 from actors.supervision import Backoff, Policy
@@ -105,7 +107,7 @@ class Simulation:
         self.peers: Any = SimpleNamespace(
             by_id=by_id, actors={}, tell=self._tell, answer=self._answer, remove=lambda peer: by_id.pop(peer.id),
             refuse=lambda endpoint, corr, *_: self._answer(endpoint, corr), send=lambda *_: None, put=lambda *_: None,
-            report=lambda *_: None,
+            report=lambda *_: None, on_removed=[],
         )  # fmt: skip
         self.timers = self.alarms = Clock(self)
         self.watch = Watch(self.peers, self.system, PROGRAM, self.timers.after)
@@ -117,6 +119,7 @@ class Simulation:
         self.vitals: Any = SimpleNamespace(ready=lambda record: None)  # nobody here asks to be looked after
         self.oom: Any = SimpleNamespace(note=lambda pid: None)
         self.stacks: Any = SimpleNamespace(close=lambda peer: None)
+        self.topics, self.pools = Topics(self.peers), Pools(world)
         self.tree = Tree(Random(self.chance.random()))
         self.desk, self.deaths, self.hands = desk.Desk(world), deaths.Deaths(world), Hands(world)
 
