@@ -18,7 +18,8 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/identifiers.py $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -m "not nightly" --reruns 1 -r R $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not nightly" -n 2 --reruns 1 -r R $(ARGS)
+	@$(BIN)/python -m pytest -m bench
 
 bench: $(VENV)/.dev
 	@$(BIN)/actors bench $(ARGS)

@@ -57,6 +57,8 @@ clients: dict[str, Client] = {}  # system name -> this process's connection
 class Client:
     """One process's place in one system."""
 
+    has_definitions = True  # there is a guardian that keeps them
+
     def __init__(self, system: str, sock: socket.socket, endpoint: Endpoint, node: str) -> None:
         self.system = system
         self.node = node
@@ -503,7 +505,7 @@ class Client:
         self.gone = f"!system {self.system!r} is closed; start a new ActorSystem"
         if clients.get(self.system) is self:
             del clients[self.system]
-        if not clients:
+        if not any(client.has_definitions for client in clients.values()):
             definitions.source = None
         self.endpoint.detach_all()
         self.handlers.clear()  # they know the system, which knows this client: without them, mappings need no collection

@@ -173,6 +173,8 @@ class _Nothing:
 class World(Client):
     """The client of actors in the test's process."""
 
+    has_definitions = False
+
     def __init__(self) -> None:
         self.system = self.node = SYSTEM
         self.me, self.uid, self.guardian_pid = HERE, 0, 0
