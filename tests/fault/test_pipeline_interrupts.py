@@ -10,7 +10,7 @@ import pytest
 
 from actors.errors import SpecError
 from actors.pipeline import Pipeline, Stage
-from kit import Script, system_name
+from kit import Script, system_name, until
 
 PROGRAM = """
 import itertools, sys, time
@@ -98,17 +98,19 @@ EXPECTED = [str([number, each]) for number in range(3000) if number % 2 == 0 for
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, rng: random.Random) -> None:
     """After kills at random moments: all results in order, a few at each kill twice, none missing."""
     out, position = tmp_path / "out", tmp_path / "position"
-    kills = 0
-    while True:
+    out.touch()
+
+    def written() -> int:
+        return out.read_bytes().count(b"\n")
+
+    for _ in range(4):
+        wanted = written() + rng.randrange(1, 250)  # in all four less than there is
         with Script(RESUMED, out, position) as script:
             script.expect("begin")
-            if kills < 4:
-                time.sleep(0.5 + rng.uniform(0, 0.4))
-                script.kill()
-                kills += 1
-                continue
-            script.expect("all")
-            break
+            until(lambda wanted=wanted: written() >= wanted, "so many results are written")
+            script.kill()
+    with Script(RESUMED, out, position) as script:
+        script.expect("all")
     lines = out.read_text().splitlines()
     assert not position.exists()
     at = 0
