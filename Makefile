@@ -1,6 +1,6 @@
 # One chore a target; each sets up what it needs and can be run first on a fresh clone.
 #   make demo     the main job: every source file of the standard library, tokenized by supervised actors
-#   make test     lint, types, layers, tests and the benchmarks' gates; a test that fails is run once more, and listed
+#   make test     lint, types, layers, tests and the benchmarks' gates; a test that fails is run again, twice at most, and listed
 #   make bench    the figures, ours and the peers', in one table
 # PYTHON chooses the interpreter (3.11 or newer): make test PYTHON=python3.12 keeps an environment of its own.
 
@@ -18,7 +18,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/identifiers.py $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -m "not bench and not nightly" -n 2 --reruns 1 -r R $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not nightly" -n 2 --reruns 2 -r R $(ARGS)
 	@$(BIN)/python -m pytest -m bench
 
 bench: $(VENV)/.dev
