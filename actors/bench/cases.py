@@ -178,6 +178,14 @@ def kill_to_next_answer() -> float:
     return statistics.median(times)
 
 
+def kill_among_siblings() -> float:
+    with ActorSystem() as system:
+        siblings = [system.spawn(Echo) for _ in range(PROCESSES)]
+        times = [_killed_and_answering(system.spawn(Echo)) for _ in range(10)]
+        assert all(sibling.ask(Echo.pid).result() for sibling in siblings)
+    return statistics.median(times)
+
+
 def _killed_and_answering(actor: ActorRef[Echo]) -> float:
     pid = actor.ask(Echo.pid).result()
     start = time.perf_counter()
@@ -237,6 +245,7 @@ CASES: dict[str, Callable[[], float]] = {
     "map.actors": map_tiny,
     "spawn.actors": spawn,
     "kill.actors": kill_to_next_answer,
+    "kill.siblings": kill_among_siblings,
     "start.actors": start,
     "memory.actors": memory_an_actor,
     "lock.actors": lock,
