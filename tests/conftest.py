@@ -1,18 +1,26 @@
-"""What every test can ask for: a guard against leaks and reproducible chance.
+"""What every test can ask for: a guard against leaks and reproducible chance; and what holds for every test.
 
 The seed of a run is printed in its first lines and, for each test that uses it, in the output that a failure shows;
 `--seed N` repeats it.
+
+A hang is a failure, not a wait. pytest-timeout ends the test itself. Its fixtures are watched here, by a thread that needs
+nothing of this interpreter and ends the process (xdist starts another one): pytest-timeout and pytest's own faulthandler both
+stop watching once a test has failed, so that a fixture that hangs after a failure, or the test's next run, hung for ever.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import os
 import random
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from kit import LeakGuard
+
+STDERR = pytest.StashKey[int]()  # before tests' output is captured
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STDERR] = os.dup(2)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell ignores it for what it runs in the background,
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # and every program that a test starts would inherit that
     if config.option.seed is None:  # workers of xdist are told the seed of the session that they belong to
         config.option.seed = random.SystemRandom().randrange(1 << 32)
 
@@ -34,11 +47,26 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.option.seed}"
 
 
-@pytest.fixture(autouse=True)
-def long_tests_are_not_dumped(request: pytest.FixtureRequest) -> None:
-    """The dump of a thread that runs may crash it, and a nightly test runs longer than others may."""
-    if request.node.get_closest_marker("nightly"):
-        faulthandler.cancel_dump_traceback_later()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _watch(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    _watch(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish() -> None:
+    faulthandler.cancel_dump_traceback_later()  # a worker that waits for work is no hang
+
+
+def _watch(item: pytest.Item) -> None:
+    """End the process, with all stacks, if the test's own timeout does not end this phase."""
+    marker = item.get_closest_marker("timeout")
+    seconds = float(marker.args[0] if marker else item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=item.config.stash[STDERR])
 
 
 @pytest.fixture

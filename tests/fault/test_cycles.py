@@ -88,6 +88,16 @@ def counts(resources: dict[str, Resources]) -> dict[str, tuple[int, ...]]:
     return {name: each[:3] for name, each in resources.items()}
 
 
+def no_more(now: dict[str, Resources], before: dict[str, Resources]) -> dict[str, Resources]:
+    """`now`, if nobody holds more than before: a segment kept for the next large message may have been let go since."""
+    then = counts(before)
+    return (
+        now
+        if all(held <= had for name, each in counts(now).items() for held, had in zip(each, then[name], strict=True))
+        else {}
+    )
+
+
 @pytest.mark.parametrize("cycles", CYCLES)
 @pytest.mark.parametrize("cycle", [stop, kill, crash, tree, listen], ids=lambda cycle: cycle.__name__)
 def test_nothing_grows_over_cycles_of(cycle: Callable[[ActorSystem], None], cycles: int, system: ActorSystem) -> None:
@@ -101,8 +111,7 @@ def test_nothing_grows_over_cycles_of(cycle: Callable[[ActorSystem], None], cycl
     before = measure(system)
     for _ in range(cycles):
         cycle(system)
-    until(lambda: counts(measure(system)) == counts(before), f"as before: {counts(measure(system))}, {counts(before)}")
-    after = measure(system)
+    after = until(lambda: no_more(measure(system), before), f"as before: {counts(before)}")
     grown = {name: after[name].resident - before[name].resident for name in after}
     print(f"resident bytes grown over {cycles} cycles: {grown}")
     assert max(grown.values()) < SLACK + cycles * REMEMBERED, f"grown: {grown}"
