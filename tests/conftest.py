@@ -3,9 +3,10 @@
 The seed of a run is printed in its first lines and, for each test that uses it, in the output that a failure shows;
 `--seed N` repeats it.
 
-A hang is a failure, not a wait. pytest-timeout ends the test itself. Its fixtures are watched here, by a thread that needs
-nothing of this interpreter and ends the process (xdist starts another one): pytest-timeout and pytest's own faulthandler both
-stop watching once a test has failed, so that a fixture that hangs after a failure, or the test's next run, hung for ever.
+A hang is a failure, not a wait: a thread that needs nothing of this interpreter watches set-up, test and clean-up, each for
+`@pytest.mark.timeout(seconds)`, and ends the process, with all stacks (xdist goes on in another one). Rejected: pytest-timeout,
+which ends the test alone; it lives on SIGALRM, as some tests do, and stops watching once a test has failed, so that its clean-up
+or its next run hung for ever.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 
 from kit import LeakGuard
 
+TIMEOUT = 180.0  # seconds
 STDERR = pytest.StashKey[int]()  # before tests' output is captured
 
 
@@ -29,10 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell ignores it for what it runs in the background,
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # and every program that a test starts would inherit that
+    # a shell ignores it for what it runs in the background, and every program that a test starts would inherit that
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.seed is None:  # workers of xdist are told the seed of the session that they belong to
         config.option.seed = random.SystemRandom().randrange(1 << 32)
 
@@ -53,20 +54,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    _watch(item)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     _watch(item)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_runtest_logfinish() -> None:
     faulthandler.cancel_dump_traceback_later()  # a worker that waits for work is no hang
 
 
 def _watch(item: pytest.Item) -> None:
-    """End the process, with all stacks, if the test's own timeout does not end this phase."""
     marker = item.get_closest_marker("timeout")
-    seconds = float(marker.args[0] if marker else item.config.getini("timeout"))
-    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=item.config.stash[STDERR])
+    faulthandler.dump_traceback_later(marker.args[0] if marker else TIMEOUT, exit=True, file=item.config.stash[STDERR])
 
 
 @pytest.fixture
