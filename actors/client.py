@@ -1,11 +1,9 @@
-"""This process's connection to a system: its socket to the guardian, the mailboxes that it has mapped, the lanes that
-it answers into.
+"""This process's connection to a system: asks, tells and answers.
 
-Rule: the data path has no middleman. A mailbox is mapped once (one exchange with the guardian), from then on every
-message is one write into shared memory. What only the guardian can do (spawn, stop, look up, monitor) is a `request`:
-sent over the socket, answered through the control lane like any other ask, so that blocking code, coroutines and
-callbacks all wait for it in the same way. Only what carries descriptors is an `exchange`: sent and answered over the
-socket at once (the guardian never blocks).
+Rule: the data path has no middleman; a message is one write into a mailbox that this process has mapped (directory.py).
+What only the guardian can do (spawn, stop, look up, monitor) is a `request`: sent over the socket (link.py), answered
+through the control lane like any other ask, so that blocking code, coroutines and callbacks all wait for it in the same
+way.
 
 There is one client a system in a process (`clients`), so that a reference that arrives in a message finds its way by
 the system's name. After a fork the child's inherited clients are cut off until `ActorSystem.attach` joins them again.
@@ -14,22 +12,20 @@ the system's name. After a fork the child's inherited clients are cut off until 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
-import resource
 import socket
 import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import definitions, wire
 from .arena import WINDOW, Arena, to_actor, to_asker
+from .directory import Directory
 from .endpoint import Endpoint
-from .errors import ActorDied, ActorsError, CodecError, MailboxFull, SystemDied
+from .errors import ActorDied, CodecError, MailboxFull, SystemDied
 from .exits import ExitReason
 from .message import HANDLE, Kind
 from .outbox import Outbox
@@ -39,13 +35,11 @@ from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Record, Ring
 if TYPE_CHECKING:
     from .monitor import Monitor
     from .reader import Reader
-    from .routing import Membership
     from .stream import Stream
 
 ASK, TELL = int(Kind.ASK), int(Kind.TELL)
 DIED = int(Kind.DIED)
 SHORT = 2048  # bytes of a body that goes through every mailbox, even the smallest
-KEEP = 512  # mappings a process keeps at most, of mailboxes and of reply lanes each; fewer if descriptors are short
 SHORTEST, LONGEST = 0.0005, 0.02  # seconds between looks whether there is room
 LARGEST_ANSWER = 32 << 10  # bytes of an answer with parts that are copied through a reply lane
 _BLOB = struct.Struct("<Q")
@@ -54,52 +48,31 @@ made = definitions.made
 clients: dict[str, Client] = {}  # system name -> this process's connection
 
 
-class Client:
+class Client(Directory):
     """One process's place in one system."""
 
     has_definitions = True  # there is a guardian that keeps them
 
     def __init__(self, system: str, sock: socket.socket, endpoint: Endpoint, node: str) -> None:
-        self.system = system
-        self.node = node
-        self.sock = sock
+        super().__init__(system, sock, node)
         self.endpoint = endpoint
         self.me = endpoint.me
-        self.uid = 0  # of the actor that runs in this process
-        self.ports: dict[int, Ring] = {}  # uid -> its mailbox
-        self.lanes: dict[int, Ring] = {}  # endpoint id -> its reply lane
-        self.options: dict[int, dict[str, Any]] = {}  # uid -> what its map answer said
-        self.senders: dict[
-            int, tuple[int, str]
-        ] = {}  # endpoint id -> (uid, name) of the actor behind it, uid 0: a program
-        self.ended: dict[int, dict[str, Any]] = {}  # uid -> why it ended, as far as this process was told
-        self.pools: dict[int, Membership] = {}  # uid -> what this process knows of a pool that it sends to
-        self.handlers: dict[int, Callable[[bytes, int, int], None]] = {
-            int(Kind.ENDED): self._ended,
-            int(Kind.GONE): self._gone,
-            int(Kind.TRIM): lambda _body, _sender, _corr: self.arena.trim(),
-            int(Kind.UNMAP): lambda body, _sender, _corr: self.arena.forget(wire.loads(body)),
-        }
-        self.lock = threading.Lock()
         self.closing = threading.Lock()
         self.fetching = threading.RLock()  # of large answers
-        self.sequence = itertools.count(1)
+        self.handlers[int(Kind.TRIM)] = lambda _body, _sender, _corr: self.arena.trim()
+        self.handlers[int(Kind.UNMAP)] = lambda body, _sender, _corr: self.arena.forget(wire.loads(body))
         self.monitors: dict[int, Monitor] = {}
         self.arena = Arena(self)
         self.large: weakref.WeakKeyDictionary[Reply[Any], bytes] = (
             weakref.WeakKeyDictionary()
         )  # calls with parts, until they are handled
         self.ask_timeout: float | None = None  # seconds, for asks without a deadline of their own
-        self.gone: str | None = None  # why this connection is no longer one
-        self.forked = False  # cut off by a fork, and may join again
-        self.guardian_pid = 0
         self.outbox = Outbox(self)
         self.reader: Reader | None = None  # a program's; None in an actor
         self.streams: dict[str, list[Stream[Any]]] = {}  # by what the guardian reports into them
         self.boxes: dict[str, Ring] = {}  # named mailboxes that this process has opened
         self.topics: dict[str, tuple[int, list[Any]]] = {}  # those that it publishes in: version, members
         self.users = 1  # ActorSystem objects that share this connection
-        self.keep = max(16, min(KEEP, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self.shared: dict[str, Any] = {}  # locks, semaphores, barriers and events by name
         self.doubles: weakref.WeakSet[Any] = weakref.WeakSet()  # more objects of the same names
         self.defined: set[str] = set()  # keys of the definitions that the system has, as far as this process knows
@@ -117,10 +90,6 @@ class Client:
 
     # --- to the guardian
 
-    def send(self, op: str, **fields: Any) -> None:
-        """One message to the guardian, no answer."""
-        self._send({"op": op, **fields}, ())
-
     def request(self, op: str, fds: tuple[int, ...] = (), about: str | None = None, **fields: Any) -> Reply[Any]:
         """Ask the guardian; the answer is plain data. about: the address concerned, for errors."""
         reply = self._new_reply(0, about or f"system {self.system!r}: {op}", 0)
@@ -131,56 +100,7 @@ class Client:
             raise
         return reply
 
-    def exchange(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[wire.Message, list[int]]:
-        """Ask the guardian for descriptors (or hand it some): answered at once, over the socket."""
-        with self.lock:
-            number = next(self.sequence)
-            self._send({"op": op, "seq": number, **fields}, fds)
-            while True:
-                answer, got = wire.recv(self.sock)
-                if answer is None:
-                    raise self.system_died()
-                if answer.get("seq") == number:
-                    error = answer.get("error") or answer.get("lost")
-                    if error:
-                        raise ActorsError(f"system {self.system!r}: {op}: {error}" if "lost" in answer else error)
-                    return answer, got
-                for fd in got:  # the answer to an exchange that an exception interrupted
-                    os.close(fd)
-
-    def _send(self, message: wire.Message, fds: tuple[int, ...]) -> None:
-        if self.gone is not None:
-            raise self.system_died()
-        try:
-            wire.send(self.sock, message, fds)
-        except (BrokenPipeError, ConnectionResetError):
-            raise self.system_died() from None
-
-    def system_died(self) -> ActorsError:
-        if self.gone is not None and self.gone.startswith("!"):
-            return ActorsError(self.gone[1:])
-        return SystemDied(
-            f"system {self.system!r} is gone ({self.gone or 'its guardian ended'}); start a new ActorSystem"
-        )
-
     # --- to actors
-
-    def map(self, uid: int, name: str) -> Ring:
-        """The mailbox of an actor, mapped. ActorDied: it has ended."""
-        if self.gone is not None:
-            raise self.system_died()
-        if uid in self.ended:
-            raise died(self.address(name), self.ended[uid])
-        answer, fds = self.exchange("map", uid=uid)
-        if answer.get("supervisor"):
-            raise ActorsError(f"{self.address(name)} is a supervisor and takes no messages; ask one of its children")
-        if not fds:
-            self._note_end(uid, answer)
-            raise died(self.address(name), answer)
-        ring = _take_ring(fds)
-        self.options[uid] = answer
-        self._remember(self.ports, uid, ring)
-        return ring
 
     def ask(self, uid: int, name: str, method: str, body: bytes, flags: int, timeout: float | None) -> Reply[Any]:
         """Push a call and return its pending answer; an actor that has ended answers `ActorDied` at once."""
@@ -340,9 +260,6 @@ class Client:
             "use tell_async, send less, or spawn it with MailboxOptions(capacity=…)"
         )
 
-    def waits_when_full(self, uid: int) -> bool:
-        return bool(self.options.get(uid, {}).get("overflow", "block") == "block")
-
     def _own(self, uid: int) -> bool:
         """Is this the mailbox of the actor whose loop this thread runs?"""
         return self.uid == uid and threading.get_ident() == getattr(self.endpoint, "thread", 0)
@@ -379,13 +296,9 @@ class Client:
         """Answer an ask of another process; if that is gone, there is nobody to tell."""
         if made and len(self.defined) < len(made):
             self.define()
-        lane = self.lanes.get(sender)
+        lane = self.lanes.get(sender) or self.lane(sender)
         if lane is None:
-            _, fds = self.exchange("lane", endpoint=sender)
-            if not fds:
-                return
-            lane = _take_ring(fds)
-            self._remember(self.lanes, sender, lane)
+            return
         if flags & HANDLE:
             body = self.arena.pack(body, to_asker(sender), len(body) > LARGEST_ANSWER)
         position = lane.answer(body, kind, flags, self.me, corr)
@@ -427,26 +340,6 @@ class Client:
 
     # --- what others ask of this connection
 
-    def address(self, name: str) -> str:
-        return f"actor://{self.node}/{name}"
-
-    def sender_of(self, endpoint: int) -> tuple[int, str]:
-        """(uid, name) of the actor behind an endpoint; uid 0 for programs and processes that are gone."""
-        known = self.senders.get(endpoint)
-        if known is None:
-            answer, _ = self.exchange("who", endpoint=endpoint)
-            known = (answer.get("uid") or 0, answer.get("name") or "")
-            self._remember(self.senders, endpoint, known)
-        return known
-
-    def cycle(self, uid: int) -> str:
-        """'; deadlock: a waits for b waits for a' when this process and the callee wait for each other, else ''."""
-        if self.uid == 0 or self.gone is not None or uid == 0:
-            return ""
-        answer, _ = self.exchange("cycle")
-        names = answer.get("names") or []
-        return "; deadlock: " + " waits for ".join(self.address(name) for name in names) if names else ""
-
     def dispatch(self) -> None:
         """Handle the guardian's news. Called by the door's owner only."""
         news = self.endpoint.news
@@ -459,25 +352,6 @@ class Client:
                 handler(self.fetch_blob(body) if flags & HANDLE else body, sender, corr)
             except Exception:  # the program's logging, for instance: the rest of the news is not its concern
                 logging.getLogger("actors").exception("news of system %r could not be handled", self.system)
-
-    def _note_end(self, uid: int, answer: dict[str, Any]) -> None:
-        if not answer.get("failed"):  # a FAILED actor may be resumed
-            self._remember(self.ended, uid, answer)
-
-    def _ended(self, body: bytes, sender: int, corr: int) -> None:
-        wire_reason = wire.loads(body)
-        self._remember(self.ended, wire_reason["uid"], wire_reason)
-        self.ports.pop(wire_reason["uid"], None)
-        self.options.pop(wire_reason["uid"], None)
-
-    def _gone(self, body: bytes, sender: int, corr: int) -> None:
-        self.lanes.pop(wire.loads(body), None)
-
-    def _remember(self, cache: dict[int, Any], key: int, value: Any) -> None:
-        """Keep a bounded number; the oldest goes first (it is mapped, or asked for, again when it is needed)."""
-        if len(cache) >= self.keep:
-            cache.pop(next(iter(cache)), None)
-        cache[key] = value
 
     def shut(self) -> None:
         """Whoever waits for a lock, semaphore, barrier or event looks at the connection."""
@@ -516,6 +390,11 @@ class Client:
         self.sock.close()
 
 
+def goes_beside(body: bytes, port: Ring) -> bool:
+    """Is it too large to be copied through this mailbox?"""
+    return len(body) > port.capacity // (4 if len(body) > 1 << 16 else 2)
+
+
 def _definition(key: str) -> bytes:
     """What stands behind a key, in whichever system knows it. LookupError: none does."""
     for client in list(clients.values()):
@@ -529,19 +408,6 @@ def _definition(key: str) -> bytes:
 
 def reason_of(wire_reason: dict[str, Any]) -> ExitReason | None:
     return ExitReason.from_wire(wire_reason["reason"]) if wire_reason.get("reason") else None
-
-
-def goes_beside(body: bytes, port: Ring) -> bool:
-    """Is it too large to be copied through this mailbox?"""
-    return len(body) > port.capacity // (4 if len(body) > 1 << 16 else 2)
-
-
-def _take_ring(fds: list[int]) -> Ring:
-    """Map [memfd, eventfd]; the ring owns the eventfd."""
-    try:
-        return Ring(fds[0], fds[1], True)
-    finally:
-        os.close(fds[0])
 
 
 def _after_fork_in_child() -> None:

@@ -13,7 +13,7 @@ from .supervision.spec import Child, Supervisor, expand
 
 if TYPE_CHECKING:
     from .client import Client
-    from .system import ActorSystem
+    from .spawning import Spawning
 
 Node = tuple[
     dict[str, Any], Any, tuple[Any, ...]
@@ -42,7 +42,7 @@ def _flatten(spec: Supervisor | Child[Any], under: int, nodes: list[Node]) -> No
 class Supervised:
     """A running supervisor: its children by name, and what can be done with them."""
 
-    def __init__(self, client: Client, name: str, uid: int, system: ActorSystem) -> None:
+    def __init__(self, client: Client, name: str, uid: int, system: Spawning) -> None:
         self._client, self.name, self.uid, self._system = client, name, uid, system
 
     def __repr__(self) -> str:

@@ -3,72 +3,48 @@
 Rule: this class only composes: the guardian (a process of its own) decides and remembers, the client talks to it,
 references carry the messages. Blocking and async methods are the same steps (`_steps`), driven by `.result()` or by
 `await`.
-
-Leaving `with` normally handles what was accepted; leaving it by an exception applies the shutdown times; Ctrl-C while
-it closes goes one step further each time: drain, stop, kill.
 """
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import contextlib
 import itertools
 import json
-import math
 import os
 import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from . import surroundings, transports, wire
-from .address import check_name, check_system, parse_address
+from .address import check_system, parse_address
 from .client import Client, clients
+from .closing import Closing
 from .coordination.making import Coordinating
-from .errors import ActorNotFound, ActorsError, ModuleUnavailable, SpawnError, SpecError
+from .errors import ActorNotFound, ActorsError, SpecError
 from .guardian.entry import socket_name
-from .limits import Limits
 from .log import LEVELS, emit
-from .mailbox import MailboxOptions
-from .message import ROOT, Kind
-from .modules import send_by_value
-from .options import SpawnOptions, actor_options, split_options
-from .pool import BroadcastRef, PoolRef, Size, reference
-from .pool import options as pool_options
+from .message import Kind
+from .pool import reference
 from .reader import ProgramEndpoint, Reader
 from .ref import ActorRef
 from .reports import DeadLetter, Event, dead_letter_from_wire, event_from_wire
-from .routing import Routing
-from .shipping import ship
+from .spawning import Spawning
 from .steps import drive, drive_async, one
 from .stream import Stream
-from .supervision import Backoff, Policy, Restart
-from .supervision.spec import OnError, Supervisor, name_of, plain
 from .transports._ring import Ring
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from .actor import Actor
     from .box import Mailbox
-    from .pipes.fifo import Fifo, Mode
-    from .pipes.framing import Framing
-    from .pipes.program import Program
-    from .pipes.spawning import FifoOptions, ProgramOptions
     from .shared import Shared
-    from .supervised import Supervised
     from .topic import Topic
 
 A = TypeVar("A", bound="Actor")
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
-How = Literal["drain", "stop", "kill"]
-NEXT: dict[How, How] = {"drain": "stop", "stop": "kill", "kill": "kill"}
 GUARDIAN = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[3]); "
     "from actors.guardian.entry import main; main(int(sys.argv[1]), int(sys.argv[2]))"
@@ -77,7 +53,7 @@ _numbers = itertools.count(1)
 _FORKS = ("sibling", "double")
 
 
-class ActorSystem(Coordinating):
+class ActorSystem(Spawning, Closing, Coordinating):
     """A system of actors: started when it is made, stopped by `close` or at the end of `with` (also `async with`).
 
     name: unique a user and machine; None gives one of its own.
@@ -90,8 +66,6 @@ class ActorSystem(Coordinating):
     Raises `SpecError` for a bad option, `ActorsError` when a system of that name runs already.
     """
 
-    _guest = False  # attached
-    _left = False
     _kit: dict[str, Any] | None = None  # what the test kit tells guardian and actors
 
     def __init__(
@@ -114,7 +88,7 @@ class ActorSystem(Coordinating):
         path = surroundings.import_path()
         code = [sys.executable, "-I", "-S", "-c", GUARDIAN, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
         with theirs:
-            self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            self._process = subprocess.Popen(
                 code, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )  # a session of its own from the first moment: Ctrl-C must not reach its imports
         fork = os.environ.get("ACTORS_FORK", _FORKS[0]) if transports.KIND == "c" else "double"
@@ -132,7 +106,7 @@ class ActorSystem(Coordinating):
         if self._kit is not None:
             config["kit"] = self._kit
         wire.send(mine, config)
-        self._setting: dict[str, Any] | None = {"environ": dict(os.environ), "path": path}
+        self._setting = {"environ": dict(os.environ), "path": path}
         self._connect(mine, LEVELS[log_level], ask_timeout)
         atexit.register(_close_at_exit, weakref.ref(self))
 
@@ -215,254 +189,6 @@ class ActorSystem(Coordinating):
     def guardian_pid(self) -> int:
         """The process that keeps the supervision tree (`ps`: "actors: NAME guardian")."""
         return self._client.guardian_pid
-
-    # --- starting
-
-    def spawn(
-        self,
-        factory: Callable[[*Ts], A],
-        /,
-        *args: *Ts,
-        name: str | None = None,
-        restart: Restart = "transient",
-        shutdown: float = 5.0,
-        start_timeout: float = 30.0,
-        max_restarts: int | None = None,
-        within: float = 5.0,
-        backoff: Backoff | None = None,
-        on_error: OnError = "crash",
-        redeliver: int = 0,
-        mailbox: MailboxOptions | None = None,
-        progress_timeout: float | None = None,
-        max_memory: int | None = None,
-        max_messages: int | None = None,
-        nice: int = 0,
-        affinity: Iterable[int] | None = None,
-        rlimits: Mapping[str, int] | None = None,
-    ) -> ActorRef[A]:
-        """Start an actor in a process of its own and return its reference once `on_start` has returned.
-
-        factory: an Actor class, or anything that makes one; it and `args` are sent to the new process
-        (`functools.partial` carries keywords). restart: "permanent", "transient" (after an abnormal exit) or
-        "temporary". A crashed actor is restarted for ever, with `backoff`, unless `max_restarts` within `within`
-        seconds says otherwise; past it, it has FAILED. shutdown: seconds between the request to stop and SIGTERM.
-        on_error: whether an exception in a tell or timer ends the process. redeliver: process deaths after which a
-        message in hand is handled again. progress_timeout: seconds without progress after which it is ended as hung.
-        max_memory (bytes), max_messages: beyond, the process is replaced between two messages. nice, affinity,
-        rlimits: of its process (all of them: `Limits`).
-
-        Raises `SpawnError` with the child's traceback when the constructor or `on_start` fails; `CodecError` when
-        factory or args can't be sent.
-        """
-        policy = Policy(restart, shutdown, max_restarts, within, backoff or Backoff(), start_timeout)
-        limits = Limits(progress_timeout, max_memory, max_messages, nice, affinity, rlimits)
-        options = actor_options(on_error, redeliver, mailbox, limits)
-        return drive(self._spawn_steps(ROOT, factory, args, name, policy, options))
-
-    async def spawn_async(
-        self, factory: Callable[[*Ts], A], /, *args: *Ts, **options: Unpack[SpawnOptions]
-    ) -> ActorRef[A]:
-        """`spawn` for coroutines; same options and errors."""
-        steps = self._spawn_steps(ROOT, factory, args, *split_options(options))
-        return await drive_async(steps)
-
-    def spawn_program(
-        self,
-        command: Sequence[str | os.PathLike[str]],
-        *,
-        framing: Framing = "lines",
-        to: ActorRef[Any] | str | None = None,
-        method: Callable[..., object] | str = "receive",
-        **options: Unpack[ProgramOptions],
-    ) -> ActorRef[Program]:
-        """Start an external program as an actor, `Program`: messages to it (`write`) go to its stdin, what it says on
-        stdout goes to `to` (an actor or its name; its method `method`) or to those who ask (`read`, `request`).
-
-        Options: those of `Program` (framing, stdout, encoding, limit, cwd, env, grace) and of `spawn`. A default name
-        comes from the command; `grace` is half of `shutdown`. Raises `SpawnError` when there is no such command, or it
-        can't be executed; `SpecError` for a senseless argument. In a tree: `Child(Program, command, …)`.
-        """
-        from .pipes.spawning import program
-
-        factory, base, rest = program(command, framing, to, method, options)
-        return drive(self._spawn_steps(ROOT, factory, (), *split_options(rest), base))
-
-    def fifo(
-        self,
-        path: str | os.PathLike[str],
-        mode: Mode = "r",
-        *,
-        to: ActorRef[Any] | str | None = None,
-        method: Callable[..., object] | str = "receive",
-        framing: Framing = "lines",
-        **options: Unpack[FifoOptions],
-    ) -> ActorRef[Fifo]:
-        """Start an actor, `Fifo`, for the named pipe at `path`, which is made (mode 0600) if it is missing and then
-        removed at the end. mode "r": frames that others write into it go to `to`, or to those who ask (`read`); "w":
-        messages (`write`) go into it, as soon as a reader is there.
-
-        Options: those of `Fifo` (encoding, limit) and of `spawn`. Raises `SpawnError` when the path is something else,
-        or another actor reads from it; `SpecError` for a senseless argument. In a tree: `Child(Fifo, path, …)`.
-        """
-        from .pipes.spawning import fifo
-
-        factory, base, rest = fifo(path, mode, to, method, framing, options)
-        return drive(self._spawn_steps(ROOT, factory, (), *split_options(rest), base))
-
-    def _spawn_below(self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions) -> Any:
-        return drive(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
-
-    async def _spawn_below_async(
-        self, parent: ActorRef[Any], factory: Any, args: tuple[Any, ...], options: SpawnOptions
-    ) -> Any:
-        return await drive_async(self._spawn_steps(parent.uid, factory, args, *split_options(options)))
-
-    @overload
-    def pool(
-        self,
-        factory: Callable[[*Ts], A],
-        /,
-        *args: *Ts,
-        size: Size = 2,
-        routing: Literal["least-busy", "round-robin", "hash"] = "least-busy",
-        key: Callable[..., Any] | None = None,
-        **options: Unpack[SpawnOptions],
-    ) -> PoolRef[A]: ...
-    @overload
-    def pool(
-        self,
-        factory: Callable[[*Ts], A],
-        /,
-        *args: *Ts,
-        size: Size = 2,
-        routing: Literal["broadcast"],
-        key: None = None,
-        **options: Unpack[SpawnOptions],
-    ) -> BroadcastRef[A]: ...
-    def pool(  # type: ignore[misc]
-        self,
-        factory: Any,
-        /,
-        *args: Any,
-        size: Size = 2,
-        routing: Routing = "least-busy",
-        key: Callable[..., Any] | None = None,
-        **options: Any,
-    ) -> Any:
-        """Start several actors of one kind behind one reference, and return it once all are ready.
-
-        size: how many; a pair (least, most): it begins with the least, grows while messages wait, and shrinks when
-        members have been idle for some seconds. routing: who gets a message: "least-busy" (fewest messages in its
-        mailbox), "round-robin", "hash" (by `key(*args, **kwargs)`, or the first argument: one key, one member), or
-        "broadcast" (all; an ask's reply is the list of all answers). Options and errors as `spawn`, for each member.
-        """
-        return drive(self._pool_steps(ROOT, factory, args, size, routing, key, options))  # type: ignore[arg-type]
-
-    async def pool_async(
-        self,
-        factory: Callable[[*Ts], A],
-        /,
-        *args: *Ts,
-        size: Size = 2,
-        routing: Routing = "least-busy",
-        key: Callable[..., Any] | None = None,
-        **options: Unpack[SpawnOptions],
-    ) -> PoolRef[A]:
-        """`pool` for coroutines; same options and errors."""
-        return await drive_async(self._pool_steps(ROOT, factory, args, size, routing, key, options))
-
-    def _pool_steps(
-        self,
-        parent: int,
-        factory: Any,
-        args: tuple[Any, ...],
-        size: Size,
-        routing: Routing,
-        key: Callable[..., Any] | None,
-        options: SpawnOptions,
-    ) -> Generator[Any, Any, Any]:
-        if not callable(factory):
-            raise SpecError(f"the factory must be a class or another callable, not {factory!r}")
-        about = pool_options(size, routing, key)
-        name, policy, actor = split_options(options)
-        if name is not None:
-            check_name(name)
-        above = Policy("transient", math.inf, None, 5.0, policy.backoff, math.inf)
-        pool = {"name": name, "base": f"{name_of(factory)}_pool", "under": -1, "kind": "supervisor"}
-        nodes: list[Any] = [
-            ({**pool, "policy": above.to_wire(), "strategy": "one_for_one", "options": {"pool": about}}, None, ())
-        ]
-        member = {"under": 0, "kind": "worker", "policy": policy.to_wire(), "options": actor}
-        nodes += (({**member, "name": str(number)}, factory, args) for number in range(1, about["size"][0] + 1))
-        answer = yield from self._request_steps(parent, nodes)
-        return reference(self.name, {**answer, "pool": routing})
-
-    def start(self, tree: Supervisor) -> Supervised:
-        """Start a supervision tree; returns when every child is ready, in order. SpawnError: one was not, and all are
-        stopped again.
-        """
-        return drive(self._start_steps(tree))
-
-    async def start_async(self, tree: Supervisor) -> Supervised:
-        """`start` for coroutines."""
-        return await drive_async(self._start_steps(tree))
-
-    def _spawn_steps(
-        self,
-        parent: int,
-        factory: Any,
-        args: tuple[Any, ...],
-        name: str | None,
-        policy: Policy,
-        options: dict[str, Any],
-        base: str | None = None,
-    ) -> Generator[Any, Any, ActorRef[Any]]:
-        if not callable(factory):
-            raise SpecError(f"the factory must be a class or another callable, not {factory!r}")
-        if name is not None:
-            check_name(name)
-        node = {
-            "name": name,
-            "base": name_of(factory) if base is None else plain(base),
-            "under": -1,
-            "kind": "worker",
-            "policy": policy.to_wire(),
-            "options": options,
-        }
-        answer = yield from self._request_steps(parent, [(node, factory, args)])
-        return ActorRef(self.name, answer["name"], answer["uid"])
-
-    def _start_steps(self, tree: Supervisor) -> Generator[Any, Any, Supervised]:
-        from .supervised import Supervised, flatten
-
-        if not isinstance(tree, Supervisor):
-            raise SpecError(f"start takes a Supervisor, not {tree!r}; wrap it in Supervisor(…), or use spawn")
-        answer = yield from self._request_steps(ROOT, flatten(tree))
-        return Supervised(self._client, answer["name"], answer["uid"], self)
-
-    def _request_steps(
-        self, parent: int, nodes: list[tuple[dict[str, Any], Any, tuple[Any, ...]]]
-    ) -> Generator[Any, Any, dict[str, Any]]:
-        while True:
-            sent = [node if factory is None else self._shipped(node, factory, args) for node, factory, args in nodes]
-            try:
-                answer: dict[str, Any] = yield self._client.request("spawn", parent=parent, nodes=sent)
-                return answer
-            except ModuleUnavailable as error:
-                module = str(error)
-                if not send_by_value(module):
-                    raise SpawnError(
-                        f"actor processes can't import module {module!r}; is it installed, or on sys.path?"
-                    ) from None
-
-    def _shipped(self, node: dict[str, Any], factory: Any, args: tuple[Any, ...]) -> dict[str, Any]:
-        shipment = ship(factory, args)
-        return {
-            **node,
-            "payload": shipment.payload,
-            "modules": list(shipment.modules),
-            "setting": surroundings.changes(self._setting),
-        }
 
     # --- finding
 
@@ -578,122 +304,6 @@ class ActorSystem(Coordinating):
             stream.close()
             raise
         return stream
-
-    # --- leaving
-
-    def close(self, how: How = "drain") -> None:
-        """Stop every actor in reverse order and end the system. Calling it again is harmless.
-
-        how: "drain" handles all that was accepted, however long that takes; "stop" applies the shutdown times; "kill"
-        does not ask. Ctrl-C meanwhile goes on with the next of these, and is raised when all is done.
-        """
-        if self._pid != os.getpid():  # a forked child leaves the program's system alone
-            return
-        if self._guest:
-            self._leave()
-            return
-        if self._client.reader is None:
-            raise ActorsError("an actor can't close the system that it lives in; use self.stop()")
-        interrupted: KeyboardInterrupt | None = None
-        if self._process is not None and self._process.poll() is None:
-            while True:
-                try:
-                    self._ask_to_end(how)
-                    _wait_for(self._process)
-                    break
-                except KeyboardInterrupt as error:
-                    interrupted, how = error, NEXT[how]
-        self._let_go()
-        if interrupted is not None:
-            raise interrupted
-
-    def _ask_to_end(self, how: How) -> None:
-        try:
-            if isinstance(self._client.endpoint, ProgramEndpoint):
-                self._client.endpoint.attend()
-            self._client.send("close", how=how)
-        except ActorsError:  # the guardian is gone already
-            return
-
-    def _leave(self) -> None:
-        """Others may share the connection."""
-        if not self._left:
-            self._left = True
-            self._client.users -= 1
-        if self._client.users == 0 and self._client.reader is not None:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        """End the connection; of several threads one does, the others wait for it, except in a callback of the reader,
-        for whose end that one may be waiting."""
-        client = self._client
-        if self._process is not None and self._process.wait() < 0:
-            # the warden was killed, and where this program is PID 1 or a subreaper, the guardian fell to it
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, client.guardian_pid, os.WEXITED)
-        if not client.closing.acquire(blocking=client.reader is None or not client.reader.is_current()):
-            return
-        try:
-            if client.reader is not None:
-                client.reader.stop()
-            client.monitors.clear()  # nothing has ended where this program only leaves
-            client.lose("it was closed")
-            client.close()
-            if isinstance(client.endpoint, ProgramEndpoint) and not client.endpoint.closed:
-                client.endpoint.close()
-        finally:
-            client.closing.release()
-
-    async def aclose(self, how: How = "drain") -> None:
-        """`close` for coroutines. Cancelling it (Ctrl-C under asyncio.run) meanwhile goes on with the next of these,
-        and is raised when all is done.
-        """
-        cancelled: asyncio.CancelledError | None = None
-        if self._process is not None and self._pid == os.getpid():
-            while self._process.poll() is None:
-                try:
-                    self._ask_to_end(how)
-                    await _ended(self._process.pid)
-                except asyncio.CancelledError as error:
-                    cancelled, how = error, NEXT[how]
-        self.close(how)
-        if cancelled is not None:
-            raise cancelled
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close("drain" if kind is None else "stop")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose("drain" if kind is None else "stop")
-
-
-def _wait_for(process: subprocess.Popen[bytes]) -> None:
-    """Popen.wait alone would take a second Ctrl-C within 250 ms for the first."""
-    with contextlib.suppress(ChildProcessError):  # reaped by somebody else
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    process.wait()
-
-
-async def _ended(pid: int) -> None:
-    """Until this child of the program has ended; it is not reaped."""
-    loop = asyncio.get_running_loop()
-    future, pidfd = loop.create_future(), os.pidfd_open(pid)
-    try:
-        loop.add_reader(pidfd, lambda: None if future.done() else future.set_result(None))
-        await future
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
 
 
 def _close_at_exit(reference: weakref.ref[ActorSystem]) -> None:

@@ -15,9 +15,10 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
+from ..closing import How
 from ..errors import ActorsError, SpecError
 from ..ref import ActorRef, message_name
-from ..system import ActorSystem, How
+from ..system import ActorSystem
 from .clock import Clock
 from .faults import Fault
 from .points import Point, Points
