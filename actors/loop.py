@@ -17,27 +17,24 @@ Rejected: a task for each message (five times the cost); stepping coroutines by 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextvars
 import inspect
-import math
 import os
-import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import wire
+from .calls import Call, LocalCalls
 from .client import Client
 from .codec import decode_call, encode, unpack
-from .context import Timer, current
+from .context import current
 from .endpoint import SPIN, LoopEndpoint
-from .errors import ActorsError, CodecError, SpecError
+from .errors import CodecError, SpecError
 from .exits import ExitReason
 from .failures import describe, encode_error, formatted
 from .message import HANDLE, KEYWORDS, Kind
-from .monitor import Down, Monitor, watch
-from .ref import RESERVED, ActorRef
+from .ref import RESERVED
 from .transports._ring import Record, Ring
 
 if TYPE_CHECKING:
@@ -52,18 +49,6 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple, 
 _sender: contextvars.ContextVar[int] = contextvars.ContextVar(
     "sender", default=0
 )  # where handlers overlap: each one's, and its tasks'
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
-
-class Clock(Protocol):
-    """What timers need of an event loop."""
-
-    def time(self) -> float: ...
-    def call_at(self, when: float, callback: Callable[[], object], /) -> Cancellable: ...
-
-
-class Cancellable(Protocol):
-    def cancel(self) -> None: ...
 
 
 class Worker:
@@ -79,21 +64,16 @@ class Worker:
         self.task: asyncio.Task[None] | None = None
 
 
-class Loop:
+class Loop(LocalCalls):
     """Runs one actor until it leaves; `reason` then says why."""
 
     def __init__(self, client: Client, endpoint: LoopEndpoint, mail: Ring, on_error: str) -> None:
-        self.client, self.endpoint, self.mail = client, endpoint, mail
+        super().__init__(client, endpoint, mail)
         self.crash_on_error = on_error != "continue"
         self.instance: Any = None
         self.methods: dict[str, Callable[..., Any]] = {}
-        self.local: collections.deque[Call] = collections.deque()
-        self.downs: collections.deque[tuple[int, Monitor, Down]] = collections.deque()  # with the mail's tail then
         self.workers: list[Worker] = []
-        self.idle: collections.deque[asyncio.Future[None]] = collections.deque()
         self.most = self.taken = 0  # messages that this process may take (0: any number), and has taken
-        self.watched = False  # progress_timeout: the guardian wants to know of calls that no message asked for
-        self.calls: dict[object, int] = {}  # of these, those that run: since when
         self.leaving = False  # no further message
         self.draining = False  # until the mailbox, closed by the guardian, is empty
         self.last_look = False
@@ -102,7 +82,6 @@ class Loop:
         self.snapshots: Snapshots | None = None  # of an actor that keeps state
         self.answer: Callable[[int, int, int, bytes, int], None] = client.answer
         self.release: Callable[[bytes], None] = client.release
-        self.clock: Clock | None = None  # what timers run on; None: the event loop
         handlers = client.handlers
         handlers[int(Kind.STOP)] = self._on_stop
         handlers[int(Kind.CANCEL)] = self._on_cancel
@@ -139,36 +118,6 @@ class Loop:
             task.cancel()
         for task in done:
             task.result()
-
-    def blocking(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call what may block this thread: a constructor, or the sync part of a hook or a timer's method."""
-        self.endpoint.in_sync = True
-        try:
-            return function(*args, **kwargs)
-        finally:
-            self.endpoint.in_sync = False
-
-    async def hook(self, method: Callable[..., Any], *args: Any) -> None:
-        """Call a hook, sync or async."""
-        call = self._begins() if self.watched else None
-        try:
-            value = self.blocking(method, *args)
-            if inspect.isawaitable(value):
-                await value
-        finally:
-            if call is not None:
-                self._ends(call)
-
-    def _begins(self) -> object:
-        """A call begins that no message asked for: tell the guardian since when the oldest runs."""
-        call = object()
-        self.calls[call] = time.monotonic_ns()
-        self.mail.local_since = next(iter(self.calls.values()))
-        return call
-
-    def _ends(self, call: object) -> None:
-        del self.calls[call]
-        self.mail.local_since = next(iter(self.calls.values()), 0)
 
     # --- mail
 
@@ -390,19 +339,35 @@ class Loop:
         self.client.dispatch()
         self._wake()
 
-    def _wake(self) -> None:
-        while self.idle:
-            future = self.idle.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
-
     def _wake_all(self) -> None:
         while self.idle:
             self._wake()
 
     def _others_busy(self, worker: Worker) -> bool:
         return any(other.call or other.caller for other in self.workers if other is not worker)
+
+    async def _run_local(self, worker: Worker, call: Call) -> None:
+        method, args, kwargs = call
+        worker.caller = worker.call = 0
+        _sender.set(0)
+        begun = self._begins() if self.watched else None
+        try:
+            value = self.blocking(method, *args, **kwargs)
+            if inspect.isawaitable(value):
+                self.endpoint.pump()
+                self._wake()
+                worker.suspended = True
+                await value
+        except asyncio.CancelledError as error:
+            if worker.task is not None and worker.task.cancelling():
+                raise
+            self.failed(error, None)
+        except Exception as error:
+            self.failed(error, None)
+        finally:
+            worker.suspended = False
+            if begun is not None:
+                self._ends(begun)
 
     # --- leaving
 
@@ -433,92 +398,11 @@ class Loop:
                 worker.given_up = True
                 worker.task.cancel()
 
-    # --- local calls: timers, on_down
-
-    async def _run_local(self, worker: Worker, call: Call) -> None:
-        method, args, kwargs = call
-        worker.caller = worker.call = 0
-        _sender.set(0)
-        begun = self._begins() if self.watched else None
-        try:
-            value = self.blocking(method, *args, **kwargs)
-            if inspect.isawaitable(value):
-                self.endpoint.pump()
-                self._wake()
-                worker.suspended = True
-                await value
-        except asyncio.CancelledError as error:
-            if worker.task is not None and worker.task.cancelling():
-                raise
-            self.failed(error, None)
-        except Exception as error:
-            self.failed(error, None)
-        finally:
-            worker.suspended = False
-            if begun is not None:
-                self._ends(begun)
-
-    def post(self, method: Callable[..., Any], *args: Any) -> None:
-        """Call a method in the actor's turn."""
-        self.local.append((method, args, {}))
-        self._wake()
-
-    def later(
-        self, seconds: float, every: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Timer:
-        if seconds < 0 or (every and seconds == 0):
-            raise ValueError(f"a timer's seconds must be {'positive' if every else 'at least 0'}, not {seconds!r}")
-        if threading.get_ident() != self.endpoint.thread:
-            raise ActorsError("timers are set in the actor's own thread (a handler, a hook or a coroutine of its loop)")
-        clock = self.clock or asyncio.get_running_loop()
-        timer = Timer()
-        due = clock.time() + seconds
-        waiting = False
-
-        def run() -> Any:
-            nonlocal waiting
-            waiting = False
-            return None if timer.cancelled else method(*args, **kwargs)
-
-        def tick() -> None:
-            nonlocal due, waiting
-            if not waiting:
-                waiting = True
-                self.post(run)
-            if every:
-                due += seconds * max(
-                    1, math.ceil((clock.time() - due) / seconds)
-                )  # what was missed meanwhile is left out
-                timer._cancel = clock.call_at(due, tick).cancel
-
-        timer._cancel = clock.call_at(due, tick).cancel
-        return timer
-
     def caller(self) -> int:
         """Endpoint id of who sent the message in hand; 0: nobody."""
         if len(self.workers) == 1:
             return self.workers[0].caller
         return _sender.get()
-
-    def down(self, ref: ActorRef[Any], incarnations: bool) -> Monitor:
-        return watch(self.client, ref, self._heard_down, incarnations)
-
-    def _heard_down(self, monitor: Monitor, down: Down) -> None:
-        """Whatever the dead one has sent lies in the mailbox by now, and comes first: OTP's order of signals."""
-        self.downs.append((self.mail.tail, monitor, down))
-        self.post(self._on_down)
-
-    def _on_down(self) -> Any:
-        """The first down, if it is its turn; else look again after the next message."""
-        position, monitor, down = self.downs[0]
-        if self.mail.reading < position:
-            self.local.append((self._on_down, (), {}))
-            return None
-        self.downs.popleft()
-        return self._call_on_down(monitor, down)
-
-    def _call_on_down(self, monitor: Monitor, down: Down) -> Any:
-        return None if monitor.cancelled else self.instance.on_down(down.ref, down.reason)
 
 
 def width(instance: Any) -> int:
