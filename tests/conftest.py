@@ -31,9 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)
-    # a shell ignores it for what it runs in the background, and every program that a test starts would inherit that
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a shell ignores them for what it runs in the background, and every program that a test starts would inherit that
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if config.option.seed is None:  # workers of xdist are told the seed of the session that they belong to
         config.option.seed = random.SystemRandom().randrange(1 << 32)
 
