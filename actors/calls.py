@@ -41,6 +41,7 @@ class LocalCalls:
     """Of one actor; the part of its loop that has to do with them."""
 
     instance: Any
+    direct = False  # does the inbox call handlers itself?
 
     def __init__(self, client: Client, endpoint: LoopEndpoint, mail: Ring) -> None:
         self.client, self.endpoint, self.mail = client, endpoint, mail
@@ -50,6 +51,11 @@ class LocalCalls:
         self.calls: dict[object, int] = {}  # of these, those that run: since when
         self.clock: Clock | None = None  # what timers run on; None: the event loop
         self.idle: collections.deque[asyncio.Future[None]] = collections.deque()
+
+    def pause(self) -> None:
+        """Something else than mail has its turn after the message in hand."""
+        if self.direct:
+            self.endpoint.main.left = 0
 
     def _wake(self) -> None:
         """One worker that sleeps."""
@@ -92,6 +98,7 @@ class LocalCalls:
     def post(self, method: Callable[..., Any], *args: Any) -> None:
         """Call a method in the actor's turn."""
         self.local.append((method, args, {}))
+        self.pause()
         self._wake()
 
     def later(

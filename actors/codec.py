@@ -241,7 +241,10 @@ def _restore(code: int, data: bytes) -> Any:
     return restore(data if leaf else unpack(data))
 
 
-unpack: Callable[[bytes], Any] = functools.partial(unpackb, ext_hook=_restore, strict_map_key=False)
+UNPACKING: Final[dict[str, Any]] = {"ext_hook": _restore, "strict_map_key": False}
+"""What `unpackb` needs to know: bound to it, they would cost a loop of actor messages as much as the decoding itself."""
+
+unpack: Callable[[bytes], Any] = functools.partial(unpackb, **UNPACKING)
 """The value of a body without flags. Raises whatever msgpack and the extensions do."""
 
 

@@ -24,10 +24,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from msgpack import unpackb
+
 from . import wire
 from .calls import Call, LocalCalls
 from .client import Client
-from .codec import decode_call, encode, unpack
+from .codec import UNPACKING, decode_call, encode, unpack
 from .context import current
 from .endpoint import SPIN, LoopEndpoint
 from .errors import CodecError, SpecError
@@ -103,7 +105,9 @@ class Loop(LocalCalls):
             worker.task = asyncio.current_task() if count == 1 else asyncio.create_task(self._work(worker, shared=True))
         if count == 1:
             self.endpoint.handler = asyncio.current_task()
-            await self._work(self.workers[0], shared=False)
+            one = self.workers[0]
+            self.direct = type(self) is Loop and not self.snapshots and not self.most
+            await (self._work_directly(one) if self.direct else self._work(one, shared=False))
         else:
             await self._all_workers()
         if self.failure is not None:
@@ -172,6 +176,50 @@ class Loop(LocalCalls):
             endpoint.main.finish()  # answered, so nobody needs to hear of the end of this process
         if shared and self.failure is not None:
             raise self.failure  # the handlers of the other workers end with it
+
+    async def _work_directly(self, worker: Worker) -> None:
+        """The same where one message at a time is handled, none of them counted or kept: `Inbox.run` calls what is known."""
+        endpoint, local, inbox = self.endpoint, self.local, self.endpoint.main
+        run, means = inbox.run, (unpackb, UNPACKING, self.methods, endpoint.news)
+        turn, inbox.left = True, BATCH
+        while not self.leaving:
+            if local:
+                if turn:
+                    inbox.finish()
+                    turn = False
+                    await self._run_local(worker, local.popleft())
+                    continue
+                inbox.left = 1
+            turn = endpoint.in_sync = True
+            try:
+                got = run(0.0 if local else SPIN, *means)
+            except Exception as error:
+                endpoint.in_sync = False
+                if (record := inbox.current()) is None:
+                    raise
+                self._raised(error, record)
+                continue
+            finally:
+                endpoint.in_sync = False
+            if type(got) is tuple:
+                record, value = got if len(got) == 2 else (got, self._begin(worker, got))
+                if record is got or hasattr(value, "__await__"):
+                    if value is not None:
+                        await self._finish(worker, record, value)
+                elif record[0] == ASK:
+                    self._answer_value(record[2], record[3], value)
+            elif got is None:
+                if local and not self.draining:
+                    continue
+                await (self._drained() if self.draining else self._sleep())
+                inbox.left = BATCH
+            elif got:
+                endpoint.pump()
+                self.client.dispatch()
+            elif not self.leaving:
+                await asyncio.sleep(0)
+                inbox.left = BATCH
+        inbox.finish()  # answered, so nobody needs to hear of the end of this process
 
     def _begin_shared(self, worker: Worker, record: Record) -> Any:
         _sender.set(record[2])
@@ -244,6 +292,7 @@ class Loop(LocalCalls):
     async def _finish(self, worker: Worker, record: Record, pending: Any) -> None:
         """Await what a handler returned."""
         kind, flags, sender, corr = record[:4]
+        worker.caller, worker.call = sender, corr
         self.endpoint.pump()  # armed: the door must ring while the handler is suspended
         self._wake()  # another worker: what came before is not rung for again
         worker.suspended = True
@@ -277,6 +326,9 @@ class Loop(LocalCalls):
             self.failed(error, record)
 
     def _answer_value(self, sender: int, corr: int, value: Any) -> None:
+        if value is None:
+            self.answer(sender, corr, VALUE, NOTHING, 0)
+            return
         try:
             body, flags = encode(value)
         except CodecError as error:
@@ -349,6 +401,8 @@ class Loop(LocalCalls):
     async def _run_local(self, worker: Worker, call: Call) -> None:
         method, args, kwargs = call
         worker.caller = worker.call = 0
+        if self.direct:
+            self.endpoint.main.caller = 0
         _sender.set(0)
         begun = self._begins() if self.watched else None
         try:
@@ -374,6 +428,7 @@ class Loop(LocalCalls):
     def _leave(self, reason: ExitReason) -> None:
         self.reason = self.reason or reason
         self.leaving = True
+        self.pause()
         self._wake_all()
 
     def leave(self) -> None:
@@ -400,6 +455,8 @@ class Loop(LocalCalls):
 
     def caller(self) -> int:
         """Endpoint id of who sent the message in hand; 0: nobody."""
+        if self.direct:
+            return self.endpoint.main.caller
         if len(self.workers) == 1:
             return self.workers[0].caller
         return _sender.get()

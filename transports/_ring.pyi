@@ -3,6 +3,7 @@
 Layout in layout.h, rules in ring.h. All calls are atomic under the GIL unless they say that they release it.
 """
 
+from collections.abc import Callable
 from typing import Any, final
 
 from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
@@ -216,6 +217,28 @@ class Inbox:
         """For the actor's loop: mark the record in hand DONE (unless held), then: control or replies waiting -> 1 (call
         collect); a mail record -> taken and in hand; else spin; else arm all, look again, and None: sleep on the bell.
         An empty ring with more than 1 MiB of memory then gives it back. Corrupt."""
+    caller: int
+    """The sender of the record that `run` has in hand."""
+    left: int
+    """Messages until `run` returns 0."""
+    def run(
+        self,
+        spin: float,
+        unpack: Callable[..., Any],
+        options: dict[str, Any],
+        methods: dict[str, Callable[..., Any]],
+        news: list[News],
+        /,
+    ) -> Record | tuple[Record, Any] | int | None:
+        """For the loop of an actor that handles one message at a time: as `next`, but calls (kind 1 and 2) without flags and
+        deadline whose method is in `methods` are decoded, `unpack(body, **options)`, called and finished here, one after
+        the other, until `left`, which counts down, is 0, or there are `news`.
+
+        Returns a record for the caller to handle; (record, value): what a handler returned to an ask, or what is no plain
+        value; 1: call collect; 0: `left` is; None: as `next`. The record is in hand. What a handler or `unpack` raises comes
+        out, and its record is in hand, too (`current`). Corrupt."""
+    def current(self) -> Record | None:
+        """The record in hand. Corrupt: it was overwritten."""
     def hold(self) -> int:
         """The record in hand will be finished by `mail.done(position)` later (an async handler): returns its position.
         RuntimeError: there is none."""

@@ -1,5 +1,5 @@
 /* What the C files of the extension share: the Python objects, the errors. One noun a file: _ring.c the module and the
-   type Ring, producer.c, owner.c and taker.c three of its roles, inbox.c Inbox, reply.c ReplyBase, segment.c
+   type Ring, producer.c, owner.c and taker.c three of its roles, inbox.c Inbox, run.c its loop, reply.c ReplyBase, segment.c
    Segment, Span and Ledger, sync.c Sync, process.c and plain.c
    functions. */
 
@@ -44,6 +44,39 @@ bool arity(const char *name, Py_ssize_t given, Py_ssize_t wanted);
    means that an exception is set and nothing has changed. */
 bool reply_fill(Reply *self, const struct view *v, PyObject *fire);
 void reply_wake(const Reply *self); /* the thread that blocks on it */
+
+/* One process's receiving side (inbox.c). */
+enum {
+    REPLIES,
+    CONTROL,
+    MAIL,
+    RINGS
+}; /* collect looks at replies first: an answer wins over the news of its sender's death */
+
+typedef struct {
+    PyObject_HEAD Ring *rings[RINGS];
+    int bell;
+    bool busy;         /* there is a record in hand, */
+    uint64_t position; /* here */
+    struct ring *last; /* the ring that delivered last */
+    struct spinner spinner;
+    unsigned long long caller; /* whose record run() has in hand */
+    int left;                  /* messages until run() lets the event loop turn */
+} Inbox;
+
+enum came { CAME_NOTHING, CAME_LANES, CAME_MAIL };
+
+/* What there is; after `spin` microseconds without anything all rings are armed, and it is nothing. */
+enum came inbox_look(Inbox *self, double spin);
+
+/* The record in hand, if there is one, is DONE. False: Corrupt is set. */
+bool inbox_done(Inbox *self);
+
+/* The next mail, in hand. NULL without an exception: there is none. */
+PyObject *inbox_take(Inbox *self);
+
+PyObject *inbox_run(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *inbox_current(PyObject *self, PyObject *none);
 
 PyTypeObject *reply_register(PyObject *module);
 bool inbox_register(PyObject *module, PyTypeObject *ring, PyTypeObject *reply);

@@ -18,22 +18,6 @@ raised). */
 
 #include "binding.h"
 
-enum {
-    REPLIES,
-    CONTROL,
-    MAIL,
-    RINGS
-}; /* collect looks at replies first: an answer wins over the news of its sender's death */
-
-typedef struct {
-    PyObject_HEAD Ring *rings[RINGS];
-    int bell;
-    bool busy;                  /* there is a record in hand, */
-    uint64_t position;          /* here */
-    struct ring *last;          /* the ring that delivered last */
-    struct spinner spinner;
-} Inbox;
-
 static PyTypeObject *reply_type, *ring_type;
 
 static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -275,7 +259,7 @@ static PyObject *inbox_collect(PyObject *object, PyObject *const *args, Py_ssize
 
 /* --- the actor's loop */
 
-static bool finish(Inbox *self)
+bool inbox_done(Inbox *self)
 {
     if (!self->busy)
         return true;
@@ -287,7 +271,7 @@ static bool finish(Inbox *self)
 }
 
 /* The next mail, in hand. NULL without an exception: there is none. */
-static PyObject *take(Inbox *self)
+PyObject *inbox_take(Inbox *self)
 {
     Ring *mail = self->rings[MAIL];
     PyObject *record = mail ? record_take(mail, &self->position) : NULL;
@@ -298,26 +282,37 @@ static PyObject *take(Inbox *self)
     return record;
 }
 
+enum came inbox_look(Inbox *self, double spin)
+{
+    for (;; spin = 0) {
+        disarm(lane(self, MAIL));
+        if (anything(self, MAIL))
+            return CAME_LANES;
+        if (lane(self, MAIL) && ring_available(lane(self, MAIL)))
+            return CAME_MAIL;
+        if (spin > 0 && watch(self, RINGS, spin)) {
+            arm(self, MAIL);
+        } else if (arm(self, RINGS)) {
+            trim(self, RINGS);
+            return CAME_NOTHING;
+        }
+    }
+}
+
 /* next(spin) */
 static PyObject *inbox_next(PyObject *object, PyObject *argument)
 {
     Inbox *self = (Inbox *)object;
     double spin = PyFloat_AsDouble(argument);
-    if ((spin == -1.0 && PyErr_Occurred()) || !finish(self))
+    if ((spin == -1.0 && PyErr_Occurred()) || !inbox_done(self))
         return NULL;
-    for (;; spin = 0) {
-        disarm(lane(self, MAIL));
-        if (anything(self, MAIL))
-            return PyLong_FromLong(1);
-        PyObject *record = take(self);
+    for (;;) {
+        enum came came = inbox_look(self, spin);
+        if (came != CAME_MAIL)
+            return came == CAME_LANES ? PyLong_FromLong(1) : Py_NewRef(Py_None);
+        PyObject *record = inbox_take(self);
         if (record || PyErr_Occurred())
             return record;
-        if (spin > 0 && watch(self, RINGS, spin)) {
-            arm(self, MAIL);
-        } else if (arm(self, RINGS)) {
-            trim(self, RINGS);
-            Py_RETURN_NONE;
-        }
     }
 }
 
@@ -334,7 +329,7 @@ static PyObject *inbox_hold(PyObject *object, PyObject *Py_UNUSED(none))
 
 static PyObject *inbox_finish(PyObject *object, PyObject *Py_UNUSED(none))
 {
-    return finish((Inbox *)object) ? Py_NewRef(Py_None) : NULL;
+    return inbox_done((Inbox *)object) ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *inbox_clear(PyObject *object, PyObject *Py_UNUSED(none))
@@ -348,14 +343,25 @@ static PyObject *inbox_clear(PyObject *object, PyObject *Py_UNUSED(none))
 static PyMethodDef inbox_methods[] = {
     FAST("collect", inbox_collect),
     {"next", inbox_next, METH_O, NULL},
+    FAST("run", inbox_run),
+    {"current", inbox_current, METH_NOARGS, NULL},
     {"hold", inbox_hold, METH_NOARGS, NULL},
     {"finish", inbox_finish, METH_NOARGS, NULL},
     {"clear", inbox_clear, METH_NOARGS, NULL},
     {0},
 };
 
-static PyType_Slot inbox_slots[] = {
-    {Py_tp_new, inbox_new}, {Py_tp_dealloc, inbox_dealloc}, {Py_tp_methods, inbox_methods}, {0}};
+static PyMemberDef inbox_members[] = {
+    {"caller", T_ULONGLONG, offsetof(Inbox, caller), 0, NULL},
+    {"left", T_INT, offsetof(Inbox, left), 0, NULL},
+    {0},
+};
+
+static PyType_Slot inbox_slots[] = {{Py_tp_new, inbox_new},
+                                    {Py_tp_dealloc, inbox_dealloc},
+                                    {Py_tp_methods, inbox_methods},
+                                    {Py_tp_members, inbox_members},
+                                    {0}};
 
 static PyType_Spec inbox_spec = {"actors.transports._ring.Inbox", sizeof(Inbox), 0, Py_TPFLAGS_DEFAULT, inbox_slots};
 

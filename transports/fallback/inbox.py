@@ -9,6 +9,7 @@ handler that raises leaves every record either where it was or where it belongs.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, final
 
 from . import libc
@@ -16,6 +17,8 @@ from .layout import ASLEEP, AWAKE, ELSEWHERE, FIELDS, HANDLED, M64, RECORD, SLEE
 from .ring import Found, Record, Ring
 
 News = tuple[int, int, int, int, bytes]
+TELL, ASK = 1, 2
+INERT = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple, set})  # nobody can await these
 
 
 class ReplyBase:
@@ -41,7 +44,7 @@ class ReplyBase:
 class Inbox:
     """See _ring.pyi."""
 
-    __slots__ = ("bell", "busy", "control", "lanes", "mail", "position", "replies", "rings")
+    __slots__ = ("bell", "busy", "caller", "control", "lanes", "left", "mail", "position", "record", "replies", "rings")
 
     def __init__(self, bell: int, replies: Ring | None, control: Ring | None, mail: Ring | None = None, /) -> None:
         for ring in (replies, control, mail):
@@ -51,6 +54,8 @@ class Inbox:
         self.lanes = [ring for ring in (replies, control) if ring is not None]
         self.rings = [*self.lanes, mail] if mail is not None else self.lanes
         self.busy, self.position = False, 0
+        self.caller = self.left = 0
+        self.record: Record | None = None
         for ring in self.rings:
             ring.armed = True  # by the consumer that died before us, perhaps
 
@@ -166,12 +171,45 @@ class Inbox:
             if any(ring.available() for ring in self.lanes):
                 return 1
             if self.mail is not None and (record := self.mail.take()) is not None:
-                self.position, self.busy = record[6], True
+                self.record, self.position, self.busy = record, record[6], True
                 return record
             if _arm(self.rings):
                 for ring in self.rings:
                     ring.trim()
                 return None
+
+    def run(
+        self,
+        spin: float,
+        unpack: Callable[..., Any],
+        options: dict[str, Any],
+        methods: dict[str, Callable[..., Any]],
+        news: list[News],
+        /,
+    ) -> Record | tuple[Record, Any] | int | None:
+        if not (isinstance(options, dict) and isinstance(methods, dict) and isinstance(news, list)):
+            raise TypeError("run() takes two dicts and a list")
+        while True:
+            self.finish()
+            if self.left <= 0:
+                return 0
+            record = 1 if news else self.next(float(spin))
+            if not isinstance(record, tuple):
+                return record
+            self.left -= 1
+            kind, flags, self.caller, _, deadline, _, _, body = record
+            if flags or deadline or kind not in (TELL, ASK):
+                return record
+            call = unpack(body, **options)
+            method = methods.get(call[0]) if isinstance(call, list) and call else None
+            if method is None:
+                return record
+            value = method(*call[1:])
+            if kind == ASK or type(value) not in INERT:
+                return record, value
+
+    def current(self) -> Record | None:
+        return self.record if self.busy else None
 
     def hold(self) -> int:
         if not self.busy:
