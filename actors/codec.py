@@ -57,7 +57,7 @@ _PICKLE_INSTEAD: Final = (
     RuntimeError,  # a cycle through an extension (RecursionError)
 )
 
-_packers: list[Packer] = []  # list.pop and append are atomic
+PACKERS: Final[list[Callable[[Any], bytes]]] = []  # free ones; list.pop and append are atomic
 
 
 def encode(value: Any) -> tuple[bytes, int]:
@@ -180,12 +180,12 @@ def _open(body: bytes, flags: int) -> Any:
 
 def _pack(value: Any) -> bytes:
     try:
-        packer = _packers.pop()
+        pack = PACKERS.pop()
     except IndexError:
-        packer = Packer(default=_extend, strict_types=True)
-    body = packer.pack(value)
-    if len(body) <= _KEPT and len(_packers) < _POOLED:
-        _packers.append(packer)
+        pack = Packer(default=_extend, strict_types=True).pack
+    body = pack(value)
+    if len(body) <= _KEPT and len(PACKERS) < _POOLED:
+        PACKERS.append(pack)
     return body
 
 

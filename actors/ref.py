@@ -11,14 +11,13 @@ by its name.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from . import codec
 from .address import format_address
-from .client import SHORT, TELL, Client, clients, made
+from .client import Client, clients, made
 from .errors import ActorsError, AskTimeout, CodecError
 from .exits import ExitReason
-from .message import HANDLE
 
 if TYPE_CHECKING:
     from typing import Self
@@ -109,22 +108,19 @@ class ActorRef(Generic[T_co]):
         `ActorDied` when the actor has ended, `CodecError` when an argument can't be sent.
         """
         name = _names.get(method) or message_name(method)
-        try:
-            body, flags = codec.encode_call(name, args, kwargs)
-        except CodecError as error:
-            raise self._unsendable(error) from error
         client = self._client or self._connected()
         port = client.ports.get(self.uid)
-        # the short way: mapped, small, room, nothing to explain; the client knows all others
-        if (
-            port is None
-            or len(body) > SHORT
-            or flags & HANDLE
-            or made
-            or client.outbox.queues
-            or port.push(body, TELL, flags, client.me, 0, 0, 0.0) < 0
-        ):
-            client.tell(self.uid, self.name, body, flags)
+        # the short way: mapped, small, plain, room, nothing to explain; the client knows all others
+        body: bytes | Literal[False] | None = False
+        if port is not None and not (kwargs or made or client.outbox.queues):
+            body = port.tell(name, args, codec.PACKERS, client.me)
+        if body is None:
+            return
+        try:
+            rest, flags = (body, 0) if body else codec.encode_call(name, args, kwargs)
+        except CodecError as error:
+            raise self._unsendable(error) from error
+        client.tell(self.uid, self.name, rest, flags)
 
     @overload
     async def tell_async(

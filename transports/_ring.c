@@ -298,6 +298,7 @@ static PyObject *ring_fault(PyObject *self, PyObject *point)
 
 static PyMethodDef ring_methods[] = {
     FAST("push", producer_push),
+    FAST("tell", producer_tell),
     FAST("answer", producer_answer),
     FAST("put", producer_put),
     FAST("cancel", producer_cancel),

@@ -4,7 +4,7 @@ Layout in layout.h, rules in ring.h. All calls are atomic under the GIL unless t
 """
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Literal, final
 
 from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
@@ -58,6 +58,12 @@ class Ring:
         while it waits; what their handlers raise leaves nothing half-written. A body over 64 KiB is copied without
         the GIL. ValueError: the record can never fit. Corrupt.
         """
+    def tell(
+        self, name: str, args: tuple[Any, ...], packers: list[Callable[[Any], bytes]], sender: int, /
+    ) -> bytes | Literal[False] | None:
+        """Push the call [name, *args], packed by the last of `packers`, as a tell. None: done. Bytes: its body, which is over
+        2 KiB or found no room, for `push`. False: it is not plain (`is_plain`), or there is no packer. Corrupt, and what the
+        packer raises, whereupon it is gone from the list."""
     def answer(self, body: Buffer, kind: int, flags: int, sender: int, corr: int, /) -> int:
         """Push into a reply lane, never waiting for room, and for the lock at most 100 ms: a position, FULL, CLOSED,
         STUCK or NOMEM.

@@ -86,12 +86,21 @@ extern PyMethodDef plain_methods[];
 extern PyMethodDef segment_functions[];
 bool segment_register(PyObject *module);
 
-enum { LARGE = 128 << 10 }; /* bytes from which a buffer travels in a segment of its own */
+enum {
+    SHORT = 2048,      /* bytes of a body that goes through every mailbox, even the smallest */
+    LARGE = 128 << 10, /* bytes from which a buffer travels in a segment of its own */
+};
+
+enum { TELL = 1, ASK = 2 }; /* kinds of records that are handled where they arrive */
+
+/* May it go by msgpack as it is (plain.c)? depth: containers that it lies in. */
+bool plain(PyObject *value, int depth);
 
 /* An empty memfd that can be sealed; -1 with errno. */
 int memory_create(const char *name);
 
 PyObject *producer_push(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *producer_tell(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *producer_answer(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *producer_put(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *producer_cancel(PyObject *self, PyObject *const *args, Py_ssize_t n);

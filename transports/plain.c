@@ -11,8 +11,6 @@ No Python code is run: a value can't change while it is looked at. */
 
 enum { DEPTH = 100 };
 
-static bool plain(PyObject *value, int depth);
-
 static bool plain_int(PyObject *value)
 {
     int overflow;
@@ -55,7 +53,7 @@ static bool plain_dict(PyObject *value, int depth)
     return true;
 }
 
-static bool plain(PyObject *value, int depth)
+bool plain(PyObject *value, int depth)
 {
     PyTypeObject *type = Py_TYPE(value);
     if (value == Py_None || type == &PyBool_Type || type == &PyFloat_Type)

@@ -229,6 +229,64 @@ PyObject *producer_push(PyObject *self, PyObject *const *args, Py_ssize_t n)
     return position_or_error(said);
 }
 
+/* [name, *args] */
+static PyObject *call_of(PyObject *name, PyObject *args)
+{
+    Py_ssize_t size = PyTuple_Size(args);
+    PyObject *call = size < 0 ? NULL : PyList_New(size + 1);
+    if (!call)
+        return NULL;
+    PyList_SetItem(call, 0, Py_NewRef(name));
+    for (Py_ssize_t i = 0; i < size; i++)
+        PyList_SetItem(call, i + 1, Py_NewRef(PyTuple_GetItem(args, i)));
+    return call;
+}
+
+/* The last of the packers, taken out of their list while it is used: packing may run a finalizer that sends as well. The
+   body, a new reference; NULL without an exception: there is no packer. */
+static PyObject *packed(PyObject *packers, PyObject *call)
+{
+    Py_ssize_t last = PyList_Size(packers) - 1;
+    PyObject *pack = last < 0 ? NULL : Py_XNewRef(PyList_GetItem(packers, last));
+    if (!pack)
+        return NULL;
+    PyObject *body = NULL;
+    if (!PyList_SetSlice(packers, last, last + 1, NULL))
+        body = PyObject_CallFunctionObjArgs(pack, call, NULL);
+    if (body && PyBytes_Size(body) <= SHORT && PyList_Append(packers, pack))
+        Py_CLEAR(body);
+    Py_DECREF(pack);
+    return body;
+}
+
+/* tell(name, args, packers, sender): what most messages need, in one call */
+PyObject *producer_tell(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    struct ring *r = &((Ring *)self)->r;
+    struct message m = {.kind = TELL};
+    if (!arity("tell", n, 4) || !parse_u64(args[3], &m.sender))
+        return NULL;
+    if (!PyTuple_Check(args[1]) || !PyList_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "tell() takes a tuple and a list");
+        return NULL;
+    }
+    PyObject *call = call_of(args[0], args[1]), *body = NULL;
+    if (!call)
+        return NULL;
+    if (plain(call, 0))
+        body = packed(args[2], call);
+    Py_DECREF(call);
+    if (!body)
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+    m.body = (const uint8_t *)PyBytes_AsString(body);
+    m.length = (uint64_t)PyBytes_Size(body);
+    int64_t said = m.length <= SHORT && fits(r, &m) ? deliver(r, &m, r->capacity, patience(0)) : RING_FULL;
+    if (said < 0 && !PyErr_Occurred())
+        return body; /* the caller's to send, with patience, or to explain */
+    Py_DECREF(body);
+    return said < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* answer(body, kind, flags, sender, corr) */
 PyObject *producer_answer(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {

@@ -10,8 +10,6 @@ Rejected: a callback for answers (they need the codec, and cost as much either w
 
 #include "binding.h"
 
-enum { TELL = 1, ASK = 2 };
-
 /* What a body is decoded with, whom a name means, and news that wait. */
 struct means {
     PyObject *unpack, *options, *methods, *news;

@@ -249,11 +249,11 @@ def test_threads_that_encode_at_once_mix_nothing(token_code: int) -> None:
 
 def test_a_huge_message_does_not_stay_in_memory() -> None:
     """A packer keeps its largest buffer, so such a one is not used again."""
-    codec._packers.clear()
+    codec.PACKERS.clear()
     codec.encode("x" * (2 << 20))
-    assert codec._packers == []
+    assert codec.PACKERS == []
     codec.encode(b"x")
-    assert len(codec._packers) == 1
+    assert len(codec.PACKERS) == 1
 
 
 # --- across processes

@@ -201,6 +201,6 @@ def _ignoring(side: Side) -> Any:
 
 def test_means_of_the_wrong_kind_are_refused(side: Side) -> None:
     with pytest.raises(TypeError):
-        side.inbox.run("x", unpackb, {}, {}, [])  # type: ignore[arg-type]
+        side.inbox.run(None, unpackb, {}, {}, [])  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         side.inbox.run(0.0, unpackb, {}, None, [])  # type: ignore[arg-type]

@@ -187,13 +187,14 @@ class Inbox:
         news: list[News],
         /,
     ) -> Record | tuple[Record, Any] | int | None:
+        float(spin)
         if not (isinstance(options, dict) and isinstance(methods, dict) and isinstance(news, list)):
             raise TypeError("run() takes two dicts and a list")
         while True:
             self.finish()
             if self.left <= 0:
                 return 0
-            record = 1 if news else self.next(float(spin))
+            record = 1 if news else self.next(spin)
             if not isinstance(record, tuple):
                 return record
             self.left -= 1
