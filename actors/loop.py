@@ -1,6 +1,9 @@
 """The loop of one actor: mail, timers and hooks, one at a time, on asyncio.
 
-Design: `concurrency` persistent worker tasks share the mailbox. A worker takes the next record in one C call, which
+Design: plain calls, which is most of them, are decoded, called and finished by the inbox itself (`Inbox.run`, decision
+0028); what follows is for all others, and for actors whose loop has more to do between two messages.
+
+`concurrency` persistent worker tasks share the mailbox. A worker takes the next record in one C call, which
 finishes the one before; sync methods are called directly, async ones are awaited directly, so a handler that never
 suspends costs no task and no turn of the event loop, and one that does suspends the worker with it. A worker with
 nothing to do spins for 20 us at most, by the inbox's rule, arms the bell and waits for the door to ring. After every
