@@ -133,6 +133,8 @@ class Local(Generic[A]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        if self._events is not None:
+            self._events.close()
 
     # --- messages
 
