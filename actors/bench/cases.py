@@ -32,6 +32,7 @@ from .peers.python import (
     main,
     mapped,
     p50,
+    pss,
     same,
 )
 from .usage import memory, processor_time, system_pids
@@ -214,6 +215,24 @@ def memory_an_actor() -> float:
         return memory(system_pids()) / PROCESSES
 
 
+def gigabyte() -> float:
+    """What the program and four actors that read all of it take beyond the array, of its size."""
+    import numpy
+
+    from .numeric import Numeric
+
+    size = 1 << 30
+    with ActorSystem(memory=2 * size) as system:
+        actors = [system.spawn(Numeric) for _ in range(4)]
+        for actor in actors:
+            actor.ask(Numeric.total).result()
+        before = sum(map(pss, [os.getpid(), *system_pids()]))
+        shared = system.share(numpy.ones(size, dtype=numpy.uint8))
+        sums = [actor.ask(Numeric.add, shared).result() for actor in actors]
+        assert sums == [size] * 4
+        return (sum(map(pss, [os.getpid(), *system_pids()])) - before - size) / size
+
+
 def lock() -> float:
     with ActorSystem() as system:
         return lock_in_turn(system.lock("bench"), 1000)
@@ -248,6 +267,7 @@ CASES: dict[str, Callable[[], float]] = {
     "kill.siblings": kill_among_siblings,
     "start.actors": start,
     "memory.actors": memory_an_actor,
+    "gigabyte.actors": gigabyte,
     "lock.actors": lock,
     "idle.actors": idle,
 }

@@ -86,6 +86,7 @@ FIGURES = (
     Figure(
         "memory", "memory a process, 20 with NumPy: PSS and shared memory of the whole", "MB", 1e-6, "memory.process"
     ),
+    Figure("gigabyte", "an array of 1 GiB shared with 4 actors: memory (PSS) of all beyond its size", "% of it", 100.0),
     Figure("lock", "lock: `with lock: pass`, nobody else wants it", "ns", 1e9, "lock.manager"),
     Figure(
         "tiny",
@@ -157,6 +158,7 @@ CASES = (
     Case("start.actors", "actors", OURS),
     Case("memory.actors", "actors", OURS, needs="numpy"),
     Case("memory.process", "multiprocessing, spawn", PYTHON, needs="numpy"),
+    Case("gigabyte.actors", "actors", OURS, needs="numpy"),
     Case("lock.actors", "actors: system.lock", OURS),
     Case("lock.multiprocessing", "multiprocessing.Lock", PYTHON),
     Case("lock.manager", "multiprocessing.Manager().Lock", PYTHON),
@@ -188,6 +190,7 @@ TARGETS = (
     Target("kill.siblings", ratio=8.0),
     Target("start.actors", limit=250.0),
     Target("memory.actors", limit=6.0),
+    Target("gigabyte.actors", limit=5.0),
     Target("lock.actors", ratio=100.0),
     Target("tiny.actors", ratio=1.0, open=True),  # the reference is the best of five chunk sizes
     Target("cpu.actors", ratio=0.9),
