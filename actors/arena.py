@@ -195,9 +195,14 @@ class Arena:
     # --- receiving
 
     def open(self, body: bytes) -> Parcel:
-        """A body as it came out of a ring, with a lease of this process on each of its parts. CodecError: a part is gone."""
-        count, whole, _ = HEAD.unpack_from(body)
-        spans = [self._span(*PART.unpack_from(body, HEAD.size + PART.size * number)) for number in range(count)]
+        """A body as it came out of a ring, with a lease of this process on each of its parts. CodecError: a part is gone, or
+        it was overwritten.
+        """
+        try:
+            count, whole, _ = HEAD.unpack_from(body)
+            spans = [self._span(*PART.unpack_from(body, HEAD.size + PART.size * number)) for number in range(count)]
+        except (struct.error, ValueError, OverflowError) as error:
+            raise CodecError(f"a message can't be read: what lies beside it makes no sense ({error})") from None
         rest = bytes(spans.pop()) if whole else body[HEAD.size + PART.size * count :]
         return Parcel.of(rest, spans)
 
@@ -214,9 +219,11 @@ class Arena:
         return Span(segment, id, offset, length, self.ledger, self.client.me)
 
     def release(self, body: bytes) -> None:
-        """The message is over: give up its leases."""
+        """The message is over: give up its leases. What was overwritten names none."""
         try:
             release(self.ledger, body)
+        except (struct.error, ValueError, OverflowError):
+            return
         except ActorsError:
             if self.client.gone is None:
                 raise

@@ -26,8 +26,8 @@ from .address import check_name
 from .arena import WINDOW, to_actor
 from .arrivals import pass_on, wait
 from .client import SHORT, Client, goes_beside, made
-from .codec import decode, encode, unpack
-from .errors import ActorsError, SpecError
+from .codec import decode, encode, unpack, unreadable
+from .errors import ActorsError, CodecError, SpecError
 from .mailbox import LARGEST, SMALLEST
 from .message import HANDLE, Kind
 from .named_ring import MailboxClosed, NamedRing
@@ -173,7 +173,8 @@ class Mailbox(NamedRing, Generic[T]):
 
         Waits for one, at most `timeout` seconds, unless `block` is false. Raises `queue.Empty`: none in time;
         `MailboxClosed`: closed, and all that was in it is over (or this actor has been asked to stop, and nothing
-        waits); RuntimeError: it would have to wait, in a coroutine; `SystemDied`; ValueError for a negative timeout.
+        waits); RuntimeError: it would have to wait, in a coroutine; `CodecError`: it can't be read here, and is taken out all
+        the same; `SystemDied`; ValueError for a negative timeout.
         """
         ring = self._ring
         seconds = None if timeout is None and block else _seconds(block, timeout)
@@ -183,7 +184,12 @@ class Mailbox(NamedRing, Generic[T]):
             raise self._corrupt(error) from None
         if not isinstance(got, tuple):
             got = self._get_slowly(seconds, None)
-        return self._read(got) if got[1] else unpack(got[0])
+        if got[1]:
+            return self._read(got)
+        try:
+            return unpack(got[0])  # type: ignore[no-any-return]
+        except Exception as error:
+            raise unreadable(error) from error
 
     def get_nowait(self) -> T:
         """`get(block=False)`."""
@@ -280,18 +286,27 @@ class Mailbox(NamedRing, Generic[T]):
 
     def _read(self, got: Got) -> T:
         """What a message says that was taken out; one with large data is still in hand until that has been opened."""
-        body, flags, _, position = got
+        _, flags, _, position = got
         if not flags & HANDLE:
             return self._body(got)
         ring, client = self._opened()
         try:
-            item = self._body(got)
-        except BaseException:
-            ring.give_back(position)
-            raise
-        ring.end(position, False)
-        client.arena.release(body)
+            try:
+                item = self._body(got)
+            except BaseException as error:
+                if isinstance(error, CodecError):  # nobody can read it: back in the mailbox, it would come first again
+                    self._end(ring, client, got)
+                else:
+                    ring.give_back(position)
+                raise
+            self._end(ring, client, got)
+        except Corrupt as error:
+            raise self._corrupt(error) from None
         return item
+
+    def _end(self, ring: Ring, client: Client, got: Got) -> None:
+        ring.end(got[3], False)
+        client.arena.release(got[0])
 
     def _body(self, got: Got) -> T:
         body, flags = got[:2]

@@ -83,7 +83,14 @@ def decode(body: bytes, flags: int) -> Any:
             return loads(body)
         return unpack(body)
     except Exception as error:
-        raise CodecError(f"a message can't be read: {type(error).__name__}: {error}") from error
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> CodecError:
+    """What `decode` raises for what was raised while it read."""
+    if isinstance(error, CodecError):
+        return error
+    return CodecError(f"a message can't be read: {type(error).__name__}: {error}")
 
 
 def encode_whole(value: Any) -> tuple[bytes, int]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from .errors import CodecError
 from .message import HANDLE
+from .transports._ring import Corrupt
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,18 +38,25 @@ class Held(Generic[T]):
         return self._got[-1][2] if self._got else 0
 
     def _begin(self) -> T:
-        """Read what was taken."""
+        """Read what was taken. CodecError: nobody can, so it does not go back, where it would come first again."""
         self._ring, self._client = self._box._opened()
-        return self._box._body(self._got[-1])
+        try:
+            return self._box._body(self._got[-1])
+        except CodecError:
+            self._finish(True)
+            raise
 
     def _finish(self, well: bool) -> None:
         if not self._got or self._ring is None or self._client is None:
             return
         body, flags, _, position = self._got.pop()
-        if not well:
-            self._ring.give_back(position)
-        elif self._ring.end(position, True) and flags & HANDLE and self._client.gone is None:
-            self._client.arena.release(body)
+        try:
+            if not well:
+                self._ring.give_back(position)
+            elif self._ring.end(position, True) and flags & HANDLE and self._client.gone is None:
+                self._client.arena.release(body)
+        except Corrupt as error:
+            raise self._box._corrupt(error) from None
 
 
 class Taken(Held[T]):

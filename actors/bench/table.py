@@ -50,7 +50,7 @@ class Verdict:
         else:
             wanted = f"at most {self.target.limit:g} {figure.unit}"
             got = f"{number(self.measured)} {figure.unit}"
-        return f"{'met   ' if self.met else 'MISSED'}  {name:<14}{wanted}: {got}"
+        return f"{'met   ' if self.met else 'MISSED'}  {name:<16}{wanted}: {got}"
 
 
 def line(results: Results, case: Case) -> Line | None:
