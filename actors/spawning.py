@@ -264,12 +264,12 @@ class Spawning:
         answer = yield from self._request_steps(parent, [(node, factory, args)])
         return ActorRef(self.name, answer["name"], answer["uid"])
 
-    def _start_steps(self, tree: Supervisor) -> Generator[Any, Any, Supervised]:
+    def _start_steps(self, tree: Supervisor, parent: int = ROOT) -> Generator[Any, Any, Supervised]:
         from .supervised import Supervised, flatten
 
         if not isinstance(tree, Supervisor):
             raise SpecError(f"start takes a Supervisor, not {tree!r}; wrap it in Supervisor(…), or use spawn")
-        answer = yield from self._request_steps(ROOT, flatten(tree))
+        answer = yield from self._request_steps(parent, flatten(tree))
         return Supervised(self._client, answer["name"], answer["uid"], self)
 
     def _request_steps(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from .errors import ActorNotFound, SpecError
 from .exits import ExitReason
 from .options import actor_options
 from .ref import ActorRef
-from .steps import drive, one
+from .steps import drive
 from .supervision.spec import Child, Supervisor, expand
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ class Supervised:
 
     def children(self) -> dict[str, ActorRef[Any] | Supervised]:
         """Its present children by name, in start order: references, and nested supervisors as objects like this one."""
-        known = drive(one(self._client.request("tree", uid=self.uid)))["children"]
+        return drive(self._children_steps())
+
+    def _children_steps(self) -> Generator[Any, Any, dict[str, ActorRef[Any] | Supervised]]:
+        known = (yield self._client.request("tree", uid=self.uid))["children"]
         found: dict[str, ActorRef[Any] | Supervised] = {}
         for info in known:
             short = info["name"].rsplit("/", 1)[-1]

@@ -9,6 +9,7 @@
     engine      what carries the actions out; crew: the processes that it does so with
     run         the iterator that users hold
     worker      the actor in each process
+    service     the actor that runs a pipeline in a supervision tree
     held        a batch in its hands, and the answer in the making
     keeper      the same for classes that keep their state over a crash
     program     an external program as a stage

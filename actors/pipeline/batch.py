@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 from .chunk import Chunk, part
 
 DONE, REFUSED, LOST = 0, 1, 2  # how a worker answers
+RETRY_OR_SKIP = "retry, skip"  # what "retry" is where there is nobody to raise to
+SKIPS, RETRIES = ("skip", RETRY_OR_SKIP), ("retry", RETRY_OR_SKIP)
 Trouble = Literal["raised", "died", "late", "lost"]
 
 

@@ -25,6 +25,7 @@ from .stage import Stage
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .station import Station
 
 SECONDS = 0.2
 FORMAT = 1
@@ -75,16 +76,7 @@ class Position:
 
     def write(self) -> None:
         """Say where the run is."""
-        reached, drops = self.acknowledged, list[int]()
-        for station, dropped in zip(reversed(self.engine.flow.stations), reversed(self.drops), strict=True):
-            marks = station.marks
-            assert marks is not None
-            reached += dropped
-            while len(marks) > 1 and marks[1][1] <= reached:
-                marks.popleft()
-            inputs, results = marks[0]
-            drops.insert(0, reached - results)
-            reached = inputs
+        reached, drops = behind(self.engine.flow.stations, self.acknowledged, self.drops)
         data = {"format": FORMAT, "stages": self.names, "inputs": self.base + reached, "drops": drops}
         fresh = self.path.with_name(self.path.name + ".new")
         with fresh.open("w") as file:
@@ -103,3 +95,20 @@ class Position:
         """The run has ended well."""
         self.path.unlink(missing_ok=True)
         self.acknowledged = 0
+
+
+def behind(stations: Sequence[Station], given: int, dropped: Sequence[int]) -> tuple[int, list[int]]:
+    """When so many results were handed out: (items of the source of which all was, results of each stage that are made again
+    of the items after them). dropped: results of each stage that this run leaves out.
+    """
+    reached, again = given, list[int]()
+    for station, left_out in zip(reversed(stations), reversed(dropped), strict=True):
+        marks = station.marks
+        assert marks is not None
+        reached += left_out
+        while len(marks) > 1 and marks[1][1] <= reached:
+            marks.popleft()
+        inputs, results = marks[0]
+        again.insert(0, reached - results)
+        reached = inputs
+    return reached, again

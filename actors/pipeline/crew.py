@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpawnError
+from ..message import ROOT
+from ..steps import drive, drive_async
 from ..supervision import Backoff, Child, Supervisor
 from ..system import ActorSystem
 from .flow import More, Work
@@ -71,10 +73,11 @@ class Crew:
         system: ActorSystem | None,
         hear: Callable[[Work | More, Reply[Any]], None],
         fell: Callable[[int, int, Down], None],
+        parent: int = ROOT,
     ) -> None:
         self.stages, self.hear, self.fell = stages, hear, fell
         self.name = f"{name}-{next(_numbers)}"
-        self.system, self.owned = system, system is None
+        self.system, self.owned, self.parent = system, system is None, parent
         self.supervised: Supervised | None = None
         self.refs: list[list[ActorRef[Worker]]] = []
         self.monitors: list[Monitor] = []
@@ -85,7 +88,7 @@ class Crew:
             self.system = ActorSystem(preload=PRELOAD)
         for left in reversed(range(TRIES)):
             try:
-                self._started(self.system.start(tree(self.stages, self.name)))
+                drive(self._steps(self.system))
                 return
             except SpawnError as error:
                 if not left or KILLED not in str(error):
@@ -97,15 +100,15 @@ class Crew:
             self.system = ActorSystem(preload=PRELOAD)
         for left in reversed(range(TRIES)):
             try:
-                self._started(await self.system.start_async(tree(self.stages, self.name)))
+                await drive_async(self._steps(self.system))
                 return
             except SpawnError as error:
                 if not left or KILLED not in str(error):
                     raise
 
-    def _started(self, supervised: Supervised) -> None:
-        self.supervised = supervised
-        found: dict[str, Any] = dict(supervised.children())
+    def _steps(self, system: ActorSystem) -> Generator[Any, Any, None]:
+        self.supervised = yield from system._start_steps(tree(self.stages, self.name), self.parent)
+        found: dict[str, Any] = dict((yield from self.supervised._children_steps()))
         for index, stage in enumerate(self.stages):
             refs = [found[_name(stage, number)] for number in range(1, stage.workers + 1)]
             self.refs.append(refs)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ActorDied
+from ..message import ROOT
 from .batch import Answer
 from .chunk import Chunk
 from .crew import Crew
@@ -50,10 +51,10 @@ Result = Chunk | Over | Wake | BaseException
 class Engine:
     """A run's flow and crew."""
 
-    def __init__(self, stages: Sequence[Stage], name: str, system: ActorSystem | None) -> None:
+    def __init__(self, stages: Sequence[Stage], name: str, system: ActorSystem | None, parent: int = ROOT) -> None:
         self.stages = stages
         self.flow = Flow([station(index, stage) for index, stage in enumerate(stages)])
-        self.crew = Crew(stages, name, system, self._heard, self._fell)
+        self.crew = Crew(stages, name, system, self._heard, self._fell, parent)
         self.results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self.notify: Callable[[], None] | None = None  # told of results; for event loops
         self.hungry = False  # somebody waits who could bring items of the source

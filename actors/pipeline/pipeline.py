@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
-from ..supervision import checked_name
+from ..supervision import Child, Restart, checked_name
 from .profile import Profile, profile
 from .run import Run
 from .stage import Stage
 
 if TYPE_CHECKING:
+    from ..ref import ActorRef
     from ..system import ActorSystem
     from .engine import Engine
+    from .service import Service
 
 
 class Pipeline:
@@ -55,6 +59,48 @@ class Pipeline:
         run = Run(self.stages, self.name, source, progress=progress, system=system, checkpoint=checkpoint)
         self._engine = run.engine
         return run
+
+    def child(
+        self,
+        *,
+        mailbox: str | None = None,
+        fifo: str | os.PathLike[str] | None = None,
+        source: Callable[[], Iterable[Any] | AsyncIterable[Any]] | None = None,
+        to: ActorRef[Any] | str | None = None,
+        method: Callable[..., object] | str = "receive",
+        to_mailbox: str | None = None,
+        to_topic: str | None = None,
+        attempts: int = 5,
+        name: str | None = None,
+        restart: Restart = "transient",
+        shutdown: float = 30.0,
+    ) -> Child[Service]:
+        """This pipeline as a long-lived part of a supervision tree: a `Child`, whose actor runs it, with the stages' workers
+        as its children.
+
+        Fed by one of: mailbox, the name of a named mailbox, whose items are taken out when all that came of them is
+        where it should go; fifo, the path of a named pipe, a line an item; source, called in the child's process, an
+        iterable or async iterable; or, without any, by those who `put` (its reference is an actor's, its method
+        `Service.put`). Results go to one of: to, an actor (or its name), by its method; to_mailbox; to_topic; or nowhere.
+
+        An item that can't be processed is logged and left out, after `retries` where a stage says "retry". From a mailbox
+        nothing is lost over any death. What was in hand when this actor's own process died is done again, at most
+        `attempts` times. It ends when its mailbox is closed and empty or its source at its end; asked to stop, it takes
+        nothing new, and has `shutdown` seconds for what it has.
+
+        SpecError: several feeds or several sinks; a stage that is not ordered, or has a `finish`.
+        """
+        from .service import Feed, Service, Sink
+
+        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+            raise SpecError(f"attempts must be a whole number from 1 on, not {attempts!r}")
+        feed = Feed(mailbox, None if fifo is None else Path(fifo).absolute(), source)
+        called = method if isinstance(method, str) else getattr(method, "__name__", "")
+        stages = [stage.leaving_out() for stage in self.stages]
+        return Child(
+            Service, stages, "stages", feed, Sink(to, called, to_mailbox, to_topic), attempts,
+            name=self.name if name is None else name, restart=restart, shutdown=shutdown,
+        )  # fmt: skip
 
     def profile(self) -> Profile:
         """Where the time of the last run went. RuntimeError: there was none."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ActorDied, ActorsError, CodecError, StageError
 from ..failures import decode_error
+from ..message import ROOT
 from .batch import Failure
 from .chunk import Chunk, unpack
 from .engine import Engine, Result
@@ -48,8 +49,9 @@ class Run(Iterator[Any]):
         progress: bool = False,
         system: ActorSystem | None = None,
         checkpoint: str | None = None,
+        parent: int = ROOT,
     ) -> None:
-        self.engine = Engine(stages, name, system)
+        self.engine = Engine(stages, name, system, parent)
         self._items: Iterator[Any] = iter(())
         self._chunk: Chunk | None = None
         self._given = 0.0  # when its results were handed out
@@ -214,13 +216,7 @@ class Run(Iterator[Any]):
         engine = self.engine
         try:
             if self._state == "new":
-                self._begin(awaits=True)
-                loop, wake = asyncio.get_running_loop(), self._waiter.set
-                engine.notify = functools.partial(_wake, loop, wake)
-                await engine.crew.start_async()
-                engine.started()
-                if self._source.awaits:
-                    self._task = asyncio.create_task(self._pull())
+                await self.open_async()
             self._taken()
             while True:
                 self._waiter.clear()
@@ -241,6 +237,15 @@ class Run(Iterator[Any]):
         except BaseException as error:
             await self._close_async(error)
             raise
+
+    async def open_async(self) -> None:
+        """Start the workers and take from the source, before a result is asked for."""
+        self._begin(awaits=True)
+        self.engine.notify = functools.partial(_wake, asyncio.get_running_loop(), self._waiter.set)
+        await self.engine.crew.start_async()
+        self.engine.started()
+        if self._source.awaits:
+            self._task = asyncio.create_task(self._pull())
 
     async def _wait(self) -> None:
         """Until there may be a result."""

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import SpecError
 from ..supervision import Backoff, checked_name, name_of
+from .batch import RETRY_OR_SKIP
 
 Policy = Literal["raise", "skip", "retry"]
 Framing = Literal["lines", "raw"]
@@ -100,6 +101,19 @@ class Stage:
         for slot in Stage.__slots__:
             setattr(copy, slot, getattr(self, slot))
         copy.name, copy.named = name, True
+        return copy
+
+    def leaving_out(self) -> Stage:
+        """The same for a service: an item that can't be processed is left out in the end, and ends nothing. SpecError: what
+        it makes of an item can't be followed.
+        """
+        if not self.ordered:
+            raise SpecError(f"stage {self.name!r} must be ordered in a service: what is done is known by its place")
+        if self.finishes:
+            raise SpecError(f"stage {self.name!r} gathers for its finish(), and a service has no end")
+        copy = self.renamed(self.name)
+        copy.named = self.named
+        copy.on_error = RETRY_OR_SKIP if self.on_error == "retry" else "skip"  # type: ignore[assignment]
         return copy
 
     def _check(self) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 
-from .batch import DONE, LOST, REFUSED, Answer, Batch, Failure
+from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS, Answer, Batch, Failure
 from .chunk import Chunk, part
 from .stage import LONGEST_BATCH
 
@@ -226,7 +226,7 @@ class Station:
     def lost(self, worker: int, batch: Batch, text: str) -> None:
         """What a worker had gathered for its `finish` is gone."""
         seen, self.progress[worker], self.tokens[worker] = self.progress[worker], 0, 0
-        if self.on_error == "skip":
+        if self.on_error in SKIPS:
             self.skipped += seen
             self._repeat(self._rest(batch))
         else:
@@ -234,7 +234,7 @@ class Station:
 
     def _to_blame(self, batch: Batch, late: bool) -> bool:
         """Is it known by now that the first input of this batch kills who works on it?"""
-        retries = self.retries if self.on_error == "retry" else 0
+        retries = self.retries if self.on_error in RETRIES else 0
         if batch.careful or batch.count == 1:
             batch.hits += 1
             return batch.hits > (retries if late else max(DEATHS - 1, retries))
@@ -242,7 +242,7 @@ class Station:
         return False
 
     def _poisonous(self, batch: Batch, trouble: str, text: str) -> None:
-        if self.on_error != "skip":
+        if self.on_error not in SKIPS:
             self._fail(batch, trouble, text)
             return
         self.skipped += 1

@@ -31,7 +31,7 @@ from ..actor import Actor
 from ..exits import ExitReason
 from ..failures import describe, encode_error
 from ..supervision import Backoff
-from .batch import DONE, LOST, REFUSED
+from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS
 from .chunk import unpack
 from .held import NOTHING, Held, Part, shown
 
@@ -125,7 +125,7 @@ class Worker(Actor):
         assert self.held is not None
         begin = time.perf_counter()
         end = math.inf if self.whole else begin + PART_SECONDS
-        part = Part(self.held, want, self.least, end, self.on_error == "skip")
+        part = Part(self.held, want, self.least, end, self.on_error in SKIPS)
         steps = self._steps(part, begin)
         try:
             pending = next(steps)
@@ -282,7 +282,7 @@ class Worker(Actor):
         held.current = None
         if isinstance(error, StopIteration):  # as in a generator: it must not look like an end
             error = RuntimeError(f"it raised {type(error).__name__}")
-        if self.on_error == "retry" and held.tries < self.retries:
+        if self.on_error in RETRIES and held.tries < self.retries:
             held.tries += 1
             held.skip, held.made = max(held.skip, held.made), 0
             if self.timeout is not None:
@@ -294,13 +294,13 @@ class Worker(Actor):
                 time.sleep(pause)
             return False
         self._give_up(part, error)
-        return self.on_error != "skip"
+        return self.on_error not in SKIPS
 
     def _give_up(self, part: Part, error: BaseException) -> None:
         """Report the input in hand."""
         held = part.held
         name = "the end of the input" if held.item is END else shown(held.item)
-        if self.on_error == "skip":
+        if self.on_error in SKIPS:
             part.skipped.append((held.index, name, describe(error)))
             held.put_down()
         else:

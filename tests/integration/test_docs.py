@@ -46,7 +46,7 @@ def program(page: Path) -> str:
         ("docs/mailboxes.md", ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "2 [5, 5]"]),
         (
             "docs/pipelines.md",
-            ["[('brown', 1000), ('jumps', 1000), ('over', 1000), ('quick', 2000)]", "['HELLO']"],
+            ["[('brown', 1000), ('jumps', 1000), ('over', 1000), ('quick', 2000)]", "['HELLO']", "6 11"],
         ),
         ("docs/testing.md", ["16 16", "Hello, world", "True", "60", "2", "ActorDied", "SpawnError"]),
     ],
