@@ -18,7 +18,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/identifiers.py $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -m "not bench and not nightly" -n 2 --reruns 2 -r R $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not nightly" -n 2 --reruns 2 --rerun-show-tracebacks $(ARGS)
 	@$(BIN)/python -m pytest -m bench
 
 bench: $(VENV)/.dev
