@@ -1,8 +1,8 @@
 """Every transport behind one face: bytes go in at one end and come out at the other, in processes forked from this one.
 
 Rule: a channel is made before the fork, so both ends exist everywhere; each process uses one of them, and says so first
-(`sends`, `receives`). What a transport can't promise by its nature is written at its class, with the reason, and the
-contract asks something else of it there; nothing is left out silently.
+(`sends`, `receives`). What a transport can't promise by its nature is written at its class (`cannot`), with the reason, and
+the contract asks something else of it there; nothing is left out silently, and docs/transports.md lists it all.
 """
 
 from __future__ import annotations
@@ -28,6 +28,17 @@ LARGEST = 64 << 20
 PATIENCE = 30.0  # seconds after which something is taken to be stuck: no outcome depends on it otherwise
 
 
+BORDERS = "whole messages"  # a message comes out as it went in; else the bytes do, in order, cut anywhere
+NEWLINES = "newlines in a message"
+NOTHING = "empty messages"  # a message of 0 bytes can be told from none
+SUCCESSION = "another process goes on where a dead one stopped"
+NOTICE = "senders are told of a receiver's death"
+PROCESSES = "a bound, deaths, noise"  # it has two processes, and bytes between them
+
+STREAM = {SUCCESSION: "what the kernel holds ends with its last reader or writer"}
+MAILBOX = {NOTICE: "the guardian keeps the mailbox for the next receiver, and tells of deaths itself"}
+
+
 class Ended(Exception):
     """The other side has closed, or has died and can have no successor."""
 
@@ -35,12 +46,12 @@ class Ended(Exception):
 class Channel:
     """One way, from any process of the family to another."""
 
-    boundaries = True  # a message comes out as it went in; False: the bytes do, in order, cut anywhere
-    newlines = True  # may a message contain them?
-    empty = True  # can a message of 0 bytes be told from none?
-    outlives = False  # may another process go on where a dead sender or receiver stopped, with what waits?
-    processes = True  # are the two sides processes of their own?
-    senders_see_the_end: ClassVar[bool] = True  # does a send say that nobody receives any more?
+    cannot: ClassVar[dict[str, str]] = {}
+    """What it does not promise -> why."""
+
+    @classmethod
+    def can(cls, what: str) -> bool:
+        return what not in cls.cannot
 
     def sends(self) -> None:
         """This process is the sender."""
@@ -71,8 +82,7 @@ class Channel:
 class RingChannel(Channel):
     """A mailbox in shared memory, one consumer (every actor has one)."""
 
-    outlives = True  # the guardian keeps it
-    senders_see_the_end = False  # of the receiver: the guardian tells, or gives it a next one
+    cannot = MAILBOX
     module: Any = _ring
 
     def __init__(self, capacity: int) -> None:
@@ -129,12 +139,12 @@ class PythonRingChannel(RingChannel):
 class SharedRingChannel(Channel):
     """A named mailbox: the ring with many consumers."""
 
-    outlives = True
-    senders_see_the_end = False
+    cannot = MAILBOX
+    module: Any = _ring
 
     def __init__(self, capacity: int) -> None:
-        self._fd, self._bell = _ring.create(capacity), os.eventfd(0, os.EFD_NONBLOCK)
-        self._ring = _ring.Ring(self._fd, self._bell)
+        self._fd, self._bell = self.module.create(capacity), os.eventfd(0, os.EFD_NONBLOCK)
+        self._ring: Any = self.module.Ring(self._fd, self._bell)
 
     def sends(self) -> None:
         self._ring.join(os.getpid() % 4000 + 1, 0)
@@ -146,7 +156,7 @@ class SharedRingChannel(Channel):
         if said == CLOSED:
             raise Ended
         assert said >= 0 or (said == FULL and not wait), said
-        return said >= 0
+        return bool(said >= 0)
 
     def receive(self, seconds: float = PATIENCE) -> bytes | None:
         got = self._ring.get(seconds, False, None)
@@ -163,11 +173,19 @@ class SharedRingChannel(Channel):
         os.close(self._bell)
 
     def garble(self, noise: bytes) -> None:
-        os.pwrite(self._fd, noise, _ring.HEADER + int.from_bytes(noise[:2], "little") % 2048)
+        os.pwrite(self._fd, noise, self.module.HEADER + int.from_bytes(noise[:2], "little") % 2048)
+
+
+class PythonSharedRingChannel(SharedRingChannel):
+    """The same where there is no compiler."""
+
+    module = fallback
 
 
 class SocketChannel(Channel):
     """A unix socket, as between a process and its guardian, or a program that attaches."""
+
+    cannot = STREAM
 
     def __init__(self, capacity: int) -> None:
         self._in, self._out = wire.pair()
@@ -210,6 +228,7 @@ class SocketChannel(Channel):
 class PipeChannel(Channel):
     """A pipe, as between an actor and its program, with messages framed by netstrings."""
 
+    cannot = STREAM
     framing = "netstring"
 
     def __init__(self, capacity: int) -> None:
@@ -285,8 +304,8 @@ class PipeChannel(Channel):
 class LinesChannel(PipeChannel):
     """The same, a line a message."""
 
+    cannot: ClassVar[dict[str, str]] = STREAM | {NEWLINES: "they end a line"}
     framing = "lines"
-    newlines = False  # they end a line
 
 
 class MsgpackChannel(PipeChannel):
@@ -298,9 +317,11 @@ class MsgpackChannel(PipeChannel):
 class RawChannel(PipeChannel):
     """The same, without any framing."""
 
+    cannot: ClassVar[dict[str, str]] = STREAM | {
+        BORDERS: "a pipe has no borders",
+        NOTHING: "0 bytes are no bytes",
+    }
     framing = "raw"
-    boundaries = False  # a pipe has none
-    empty = False
 
 
 class FifoChannel(LinesChannel):
@@ -334,7 +355,11 @@ class Collector(Actor):
 class MemoryChannel(Channel):
     """An actor of the test kit, in the process of the test: encoded and decoded as any other, and no process."""
 
-    processes = False
+    cannot: ClassVar[dict[str, str]] = {
+        PROCESSES: "each message is handled at once, in the process of the test",
+        SUCCESSION: "there is nobody else",
+        NOTICE: "the sender would be dead itself",
+    }
 
     def __init__(self, capacity: int) -> None:
         self._lease = contextlib.ExitStack()
@@ -366,6 +391,7 @@ ALL: dict[str, type[Channel]] = {
     "ring": RingChannel,
     "ring in Python": PythonRingChannel,
     "shared ring": SharedRingChannel,
+    "shared ring in Python": PythonSharedRingChannel,
     "unix socket": SocketChannel,
     "pipe, netstrings": PipeChannel,
     "pipe, lines": LinesChannel,

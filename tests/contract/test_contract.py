@@ -11,31 +11,33 @@ import random
 import signal
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from actors.errors import FramingError
 from actors.transports import _ring, fallback
 
-from .channels import ALL, Channel, Ended, opened
+from .channels import ALL, BORDERS, NEWLINES, NOTHING, NOTICE, PROCESSES, SUCCESSION, Channel, Ended, opened
 
 SIZES = [0, 1, 7, 8, 255, 4095, 4096, 65_535, 65_536, 1 << 20, 64 << 20]
 STREAM_OF = 400  # messages
+TABLE = Path(__file__).parents[2] / "docs" / "transports.md"
 WRONG = (FramingError, _ring.Corrupt, fallback.Corrupt, ValueError, KeyError, TypeError, RuntimeError)
 
 pytestmark = pytest.mark.usefixtures("leak_guard")
 every = pytest.mark.parametrize("kind", ALL.values(), ids=ALL)
 between_processes = pytest.mark.parametrize(
     "kind",
-    [kind for kind in ALL.values() if kind.processes],
-    ids=[name for name, kind in ALL.items() if kind.processes],
+    [kind for kind in ALL.values() if kind.can(PROCESSES)],
+    ids=[name for name, kind in ALL.items() if kind.can(PROCESSES)],
 )
 
 
 def message(kind: type[Channel], number: int, size: int) -> bytes:
     """Known by its number, with a checksum: torn or mixed, it does not check."""
     body = random.Random(number).randbytes(max(size, 8))
-    if not kind.newlines:
+    if not kind.can(NEWLINES):
         body = body.replace(b"\n", b"\0")
     return b"%08d%08x" % (number, zlib.crc32(body)) + body
 
@@ -72,7 +74,7 @@ def sender(channel: Channel, bodies: Iterator[bytes], close: bool = True) -> int
         if close:
             channel.close()
 
-    if not channel.processes:
+    if not channel.can(PROCESSES):
         work()
         return 0
     return child(work)
@@ -100,7 +102,7 @@ def test_messages_arrive_whole_in_order_and_then_the_end(kind: type[Channel], rn
     with opened(kind) as channel:
         pid = sender(channel, (message(kind, number, size) for number, size in enumerate(sizes)))
         channel.receives()
-        if kind.boundaries:
+        if kind.can(BORDERS):
             assert [number_of(body) for body in rest(channel)] == list(range(STREAM_OF))
         else:
             whole = b"".join(message(kind, number, size) for number, size in enumerate(sizes))
@@ -112,14 +114,14 @@ def test_messages_arrive_whole_in_order_and_then_the_end(kind: type[Channel], rn
 @pytest.mark.parametrize("size", SIZES)
 def test_a_message_of_any_size_arrives(kind: type[Channel], size: int) -> None:
     body = random.Random(size).randbytes(size)
-    if not kind.newlines:
+    if not kind.can(NEWLINES):
         body = body.replace(b"\n", b"\0")
-    if size == 0 and not kind.empty:
+    if size == 0 and not kind.can(NOTHING):
         pytest.skip("nothing is no message there")
     with opened(kind, 256 << 20) as channel:
         pid = sender(channel, iter([body, b"behind"]))
         channel.receives()
-        if kind.boundaries:
+        if kind.can(BORDERS):
             got = list(rest(channel))
             assert [len(each) for each in got] == [size, 6] and got[0] == body and got[1] == b"behind"
         else:
@@ -149,7 +151,7 @@ def test_what_nobody_takes_is_bounded_and_goes_on_when_somebody_does(kind: type[
         os.close(report)
         os.close(told)
         assert 10 < sent < 10_000
-        if kind.boundaries:
+        if kind.can(BORDERS):
             assert [number_of(body) for body in rest(channel)] == list(range(sent + 50))
         else:
             assert sum(map(len, rest(channel))) == (sent + 50) * 1016
@@ -171,10 +173,10 @@ def test_several_senders_keep_their_own_order(kind: type[Channel], rng: random.R
             body = channel.receive()
             assert body is not None
             left -= len(body)
-            if kind.boundaries:
+            if kind.can(BORDERS):
                 who, number = divmod(number_of(body), 1000)
                 found[who].append(number)
-        if kind.boundaries:
+        if kind.can(BORDERS):
             assert found == {who: list(range(200)) for who in range(3)}
         assert [code_of(pid) for pid in pids] == [0, 0, 0]
 
@@ -197,22 +199,22 @@ def test_a_sender_that_is_killed_leaves_whole_messages_and_nothing_half(kind: ty
         while got < after:
             body = channel.receive()
             assert body is not None
-            if kind.boundaries:
+            if kind.can(BORDERS):
                 assert number_of(body) == got
             got += 1
         os.kill(pid, signal.SIGKILL)
         assert code_of(pid) == -signal.SIGKILL
         try:
-            while (body := channel.receive(0.0 if kind.outlives else 30.0)) is not None:
-                if kind.boundaries:
-                    assert number_of(body) == got or (len(body) < 20_016 and not kind.newlines)
+            while (body := channel.receive(0.0 if kind.can(SUCCESSION) else 30.0)) is not None:
+                if kind.can(BORDERS):
+                    assert number_of(body) == got or (len(body) < 20_016 and not kind.can(NEWLINES))
                 got += 1
-            assert kind.outlives, "neither a message nor the end"
+            assert kind.can(SUCCESSION), "neither a message nor the end"
         except Ended:
-            assert not kind.outlives
+            assert not kind.can(SUCCESSION)
         except FramingError as error:
-            assert not kind.outlives and "ended" in str(error)
-        if kind.outlives:  # the next one goes on
+            assert not kind.can(SUCCESSION) and "ended" in str(error)
+        if kind.can(SUCCESSION):  # the next one goes on
             pid = sender(channel, iter([message(kind, 77, 100)]), close=False)
             body = channel.receive()
             assert body is not None and number_of(body) == 77
@@ -235,7 +237,7 @@ def test_a_receiver_that_is_killed_is_noticed_or_succeeded(kind: type[Channel], 
             signal.pause()
 
         pid = child(receive)
-        if not kind.outlives:
+        if not kind.can(SUCCESSION):
             channel.sends()
         for number in range(after):
             channel.send(message(kind, number, 100))
@@ -244,7 +246,7 @@ def test_a_receiver_that_is_killed_is_noticed_or_succeeded(kind: type[Channel], 
         os.close(told)
         os.kill(pid, signal.SIGKILL)
         assert code_of(pid) == -signal.SIGKILL
-        if not kind.outlives:
+        if kind.can(NOTICE):
             with pytest.raises(Ended):
                 for number in range(100_000):
                     channel.send(message(kind, number, 1000))
@@ -263,7 +265,7 @@ def test_bytes_that_no_sender_would_send_end_in_an_error_or_in_messages(
 ) -> None:
     """The receiver, a process of its own, neither crashes nor hangs; what it says is an error of the transport's."""
     with opened(kind) as channel:
-        if kind.outlives:
+        if kind.can(SUCCESSION):
             channel.sends()
             for number in range(20):
                 channel.send(message(kind, number, 60))
@@ -272,7 +274,7 @@ def test_bytes_that_no_sender_would_send_end_in_an_error_or_in_messages(
             channel.receives()
             for _ in range(10_000):
                 try:
-                    if channel.receive(0.0 if kind.outlives else 30.0) is None:
+                    if channel.receive(0.0 if kind.can(SUCCESSION) else 30.0) is None:
                         break
                 except Ended:
                     break
@@ -280,7 +282,7 @@ def test_bytes_that_no_sender_would_send_end_in_an_error_or_in_messages(
                     break
 
         noise = [rng.randbytes(rng.choice([1, 8, 60, 2000])) for _ in range(20)]
-        if kind.outlives:
+        if kind.can(SUCCESSION):
             for each in noise:
                 channel.garble(each)
             pid = child(receive)
@@ -295,3 +297,11 @@ def test_bytes_that_no_sender_would_send_end_in_an_error_or_in_messages(
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 channel.close()
         assert code_of(pid) == 0
+
+
+def test_the_readers_table_lists_what_each_can_not_promise_and_why() -> None:
+    rows = [row.strip("|").split("|") for row in TABLE.read_text().splitlines() if row.count("|") == 4]
+    told = [tuple(cell.strip() for cell in row) for row in rows]
+    for name, kind in ALL.items():
+        expected = [(name, what, why) for what, why in kind.cannot.items()] or [(name, "nothing", "")]
+        assert [row for row in told if row[0] == name] == expected

@@ -1,7 +1,7 @@
 """What the fault tests of a shared ring run in a process of their own: `box_driver.py <extension> <scenario> <seed>`.
 
 As ring_driver.py, for rings with several consumers: this process is the owner and one of the consumers; its children,
-each with an endpoint of its own, die by SIGKILL at the points that takers.h marks, and are reclaimed as the guardian
+each with an endpoint of its own, die by SIGKILL at the points that takers.h and taker.py mark, and are reclaimed as the guardian
 would do it.
 """
 

@@ -31,6 +31,12 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture(params=["c", "python"])
+def ring(request: pytest.FixtureRequest) -> str:
+    """What a driver is to load: the extension with its points, or the ring in Python with its (marked.py)."""
+    return "python" if request.param == "python" else str(request.getfixturevalue("extension"))
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left(leak_guard: LeakGuard) -> LeakGuard:
     return leak_guard

@@ -1,7 +1,8 @@
 """What the fault tests of the ring run in a process of their own: `ring_driver.py <extension> <scenario> <seed>`.
 
-Its findings are printed as JSON. The extension is a build with -DRING_FAULTS: `Ring.fault(point)` makes the process
-kill itself there, `fault(-point)` stop itself. This process is consumer and guardian in one; its children die.
+Its findings are printed as JSON. The extension is a build with -DRING_FAULTS, or "python", the ring in Python with its
+points (marked.py): `Ring.fault(point)` makes the process kill itself there, `fault(-point)` stop itself. This process is
+consumer and guardian in one; its children die.
 """
 
 import importlib.util
@@ -20,12 +21,17 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import marked
+
 HURT = (60, 300, 3000, 100_000)  # bodies: inside one cache line's reach, over pages, copied without the GIL
 PATIENCE = 20.0  # seconds after which something is taken to be stuck: no outcome depends on it otherwise
 SENDERS = 4096
 
 
 def load(path: str) -> Any:
+    """path: of the extension; or "python"."""
+    if path == "python":
+        return marked.load()
     spec = importlib.util.spec_from_file_location("actors.transports._ring", path)
     assert spec is not None
     assert spec.loader is not None
@@ -139,12 +145,12 @@ def victim(world: World, slot: int, counts: memoryview, rng: random.Random, poin
         counts[slot] += 1
 
 
-def producers_die(ring: Any, rng: random.Random) -> dict[str, Any]:
-    """Fifty deaths at each point and three hundred anywhere, while two others go on sending."""
+def producers_die(ring: Any, rng: random.Random, share: int) -> dict[str, Any]:
+    """So many deaths at each point and six times as many anywhere, while two others go on sending."""
     world, counts, stop = World(ring), shared(SENDERS), shared(1)
 
     others = [fork(partial(steady, world, slot, counts, stop, HURT[:3])) for slot in (0, 1)]
-    deaths = [point for point in range(1, 7) for _ in range(50)] + [0] * 300
+    deaths = [point for point in range(1, 7) for _ in range(share)] + [0] * 6 * share
     rng.shuffle(deaths)
     for slot, point in enumerate(deaths, 2):
         pid = fork(partial(victim, world, slot, counts, random.Random(slot), point))
@@ -249,12 +255,12 @@ def consume(world: World, attempt: int, point: int, log: Log) -> None:
             world.mail.fault(point)
 
 
-def consumers_die(ring: Any, rng: random.Random) -> dict[str, Any]:
+def consumers_die(ring: Any, rng: random.Random, share: int) -> dict[str, Any]:
     """Consumers killed anywhere, some between two words of done(): each record is handled once, or was in hand."""
     world, counts, stop, log = World(ring, 1 << 16), shared(2), shared(1), Log()
     others = [fork(partial(steady, world, slot, counts, stop, (0, 60, 300))) for slot in (0, 1)]
     in_hand: list[tuple[int, int]] = []
-    deaths = [7, 8] * 25 + [0] * 150
+    deaths = [7, 8] * share + [0] * 6 * share
     rng.shuffle(deaths)
     for attempt, point in enumerate(deaths, 1):
         world.mail.grant(attempt)

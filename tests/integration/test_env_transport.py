@@ -47,6 +47,20 @@ with ActorSystem() as system:
 SAID = ["python 301", "3000000", "killed by SIGKILL", "1", "True"]
 
 
+WORK = """
+import os
+from actors import Actor, ActorSystem, pipeline
+class Listener(Actor):
+    def __init__(self, topic, heard): topic.subscribe(Listener.hear); self.heard = heard
+    def hear(self, what): self.heard.put((os.getpid(), what))
+class Taker(Actor):
+    def run(self, jobs, done):
+        for job in jobs:
+            done.put((os.getpid(), job))
+def double(n): return 2 * n
+"""
+
+
 def run(code: str, *arguments: str, **environ: str) -> tuple[list[str], str]:
     """Its lines, and what it said on stderr."""
     command = [sys.executable, "-c", code, *arguments]

@@ -210,6 +210,62 @@ def test_random_use_agrees_with_a_list(rng: random.Random, views: Views) -> None
         assert ring.waits() == len(waiting)
 
 
+class Interrupted(Exception):
+    """Raised by a signal's handler."""
+
+
+def test_handlers_that_take_here_too_or_raise_lose_nothing_and_leave_no_lock(rng: random.Random, views: Views) -> None:
+    """Signals, wherever they find a consumer, which has everything over in the end, each once."""
+    ring, over, raises, busy, signals = views[0], list[int](), [False], [False], [0]
+
+    def handler(*_: object) -> None:
+        if busy[0]:
+            return
+        busy[0] = True
+        signals[0] += 1
+        got = ring.get(0.0, True, None)
+        if isinstance(got, tuple):
+            if rng.random() < 0.5:
+                assert ring.give_back(got[3])
+            else:
+                assert ring.end(got[3], True)
+                over.append(int(got[0]))
+        busy[0] = False
+        if raises[0] and rng.random() < 0.5:
+            raises[0] = False
+            raise Interrupted
+
+    def interrupted(call: Callable[[], object]) -> bool:
+        try:
+            raises[0] = True
+            call()
+            raises[0] = False
+        except Interrupted:
+            return True
+        return False
+
+    before, number = signal.signal(signal.SIGALRM, handler), 0
+    try:
+        while signals[0] < 300:
+            put(ring, *(b"%d" % each for each in range(number, number + 100)))
+            number += 100
+            signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0002)
+            while len(over) < number:
+                into: list[tuple[bytes, int, int, int]] = []
+                interrupted(lambda into=into: ring.get(0.0, True, into))  # type: ignore[misc]
+                if into:
+                    body, _, _, position = into[0]
+                    while interrupted(lambda position=position: ring.end(position, True)):  # type: ignore[misc]
+                        continue
+                    over.append(int(body))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert sorted(over) == list(range(number))
+    assert (ring.keeper(), ring.owner(), ring.waits(), ring.finished(0.0)) == (0, 0, 0, True)
+
+
 # --- stray writes
 
 

@@ -185,31 +185,9 @@ class Owner(Producer):
     def owner(self) -> int:
         return self.halves[LOCK] & TID
 
-    # --- several consumers
-
-    def join(self, me: int, most: int, /) -> None:
-        """RuntimeError: that takes the extension."""
-        raise RuntimeError(
-            "named mailboxes (system.mailbox) are shared by several consumers, which takes the C extension of "
-            "process-actors: install the package where a C compiler is, or send to an actor that hands the work out"
-        )
-
-    def leave(self) -> None:
-        """Nobody has joined."""
-
-    def abandon(self) -> None:
-        """Nobody has joined."""
-
-    def rouse(self) -> None:
-        """Nobody has joined."""
-
-    def reclaim(self, endpoint: int, /) -> int:
-        """Nobody has joined, so nothing is in hand."""
-        return 0
-
     # --- stats
 
-    def _accepted(self) -> int:
+    def accepted(self) -> int:
         """Records ever published: also the one whose producer died, or stands, between the tail and the count."""
         words = self.words
         for _ in range(1000):  # a scribbler must not keep us here
@@ -223,7 +201,7 @@ class Owner(Producer):
     def stats(self) -> dict[str, int]:
         words = self.words
         handled = (words[HANDLED] + words[CANCELS]) & M64  # before accepted
-        head, accepted = words[HEAD], self._accepted()
+        head, accepted = words[HEAD], self.accepted()
         return {
             "head": head,
             "tail": words[TAIL],

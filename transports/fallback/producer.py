@@ -31,6 +31,7 @@ from .layout import (
     FULL,
     HEAD,
     HEADER,
+    LEFT,
     LOCK,
     M64,
     NEW,
@@ -76,10 +77,13 @@ class Producer:
         "head",
         "lock",
         "mask",
+        "me",
+        "most",
         "next",
         "owns",
         "seen_head",
         "seen_tail",
+        "shared",
         "words",
     )
     armed: bool
@@ -96,6 +100,9 @@ class Producer:
     next: int  # its reading position
     seen_tail: int
     seen_head: int  # the producers'
+    shared: bool  # there are several consumers (taker.py); then:
+    most: int  # records that may wait, 0: any number
+    me: int  # endpoint of this process, 0: it has left
 
     # --- for users
 
@@ -153,7 +160,7 @@ class Producer:
         need, part, start = size_of(len(message[0])), min(lock, SLICE), -1.0
         while True:
             said = self._attempt(message, limit, part)
-            if said >= 0 or said in (CLOSED, NOMEM, STUCK) or (said == FULL and not room):
+            if said >= 0 or said in (CLOSED, LEFT, NOMEM, STUCK) or (said == FULL and not room):
                 return said
             now = time.monotonic()
             if start < 0:
@@ -164,7 +171,8 @@ class Producer:
             if rest <= 0:
                 return STUCK if said == BUSY else FULL
             if said == FULL:
-                self._await_room(need, limit, min(rest, ROOM_SLICE))
+                wait = self.await_turn if self.shared else self._await_room
+                wait(need, limit, min(rest, ROOM_SLICE))
             part = min(rest, SLICE)
 
     def _attempt(self, message: Message, limit: int, part: float) -> int:
@@ -176,10 +184,16 @@ class Producer:
                 return BUSY
             if not libc.ORDERED:
                 libc.fence()  # (C)
-            said = CLOSED if self.words[CLOSED_WORD] else self._write(message, limit)  # point 1
+            # point 1
+            said = CLOSED if self.words[CLOSED_WORD] else self.shared and self.refusal()
+            said = said or self._write(message, limit)
             libc.unlock(self.lock)
             if said >= 0:
-                self._ring_bell()  # point 5
+                # point 5
+                if self.shared:
+                    self.feed(1)
+                else:
+                    self._ring_bell()
         except BaseException:
             self._leave()
             raise
@@ -189,6 +203,8 @@ class Producer:
         """A handler has raised, who knows where: let the lock go, and nobody sleep over what was published."""
         if self._is_mine():
             libc.unlock(self.lock)
+        if self.shared:
+            self.feed(libc.EVERYBODY)
         if self.bell >= 0:
             os.eventfd_write(self.bell, 1)
 
@@ -214,13 +230,16 @@ class Producer:
             return NOMEM
         at = HEADER + (tail & self.mask)
         FIELDS.pack_into(self.bytes, at, length, NEW, kind, flags, mark_of(tail), sender, corr, deadline, 0)
-        self.bytes[at + RECORD : at + RECORD + length] = body  # point 2
-        libc.ordered()  # point 3
+        # point 2
+        self.bytes[at + RECORD : at + RECORD + length] = body
+        # point 3
+        libc.ordered()
         words[ACCEPTED + 2] = behind
         words[ACCEPTED + 1] = (words[ACCEPTED] + 1) & M64
         libc.ordered()
         words[TAIL] = behind  # (T)
-        words[ACCEPTED] = words[ACCEPTED + 1]  # point 4
+        # point 4
+        words[ACCEPTED] = words[ACCEPTED + 1]
         return tail
 
     def _populate(self, to: int) -> bool:
@@ -245,7 +264,8 @@ class Producer:
         libc.fence()
         if self.halves[SLEEPING] == ASLEEP:
             self.halves[SLEEPING] = RUNG
-            self.strike()  # point 6
+            # point 6
+            self.strike()
 
     def strike(self) -> None:
         if self.bell >= 0:
@@ -283,7 +303,8 @@ class Producer:
         words[CANCELS + 1] = (words[CANCELS] + 1) & M64
         libc.ordered()
         halves[state_at] |= CANCELLED
-        words[CANCELS] = words[CANCELS + 1]  # point 9
+        # point 9
+        words[CANCELS] = words[CANCELS + 1]
         return True
 
     # --- the lock
@@ -343,7 +364,16 @@ class Producer:
         finally:
             self.release()
 
-    # --- of Ring
+    # --- of Taker and Ring
+
+    def refusal(self) -> int:
+        raise NotImplementedError
+
+    def feed(self, most: int) -> None:
+        raise NotImplementedError
+
+    def await_turn(self, need: int, limit: int, seconds: float) -> None:
+        raise NotImplementedError
 
     def view(self, position: int, end: int) -> tuple[int, int, int] | None:
         raise NotImplementedError

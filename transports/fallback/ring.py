@@ -1,4 +1,4 @@
-"""Ring: a mapped ring and its consumer's side; the producers' and the owner's are in files of their own.
+"""Ring: a mapped ring and its one consumer's side; producers, owner and several consumers have files of their own.
 
 Rule: as ring.h has it. A stretch of statements without a call and without a loop's turn is atomic in CPython: only at
 those does it hand the GIL to another thread, run a signal's handler or the garbage collector. What must change at once
@@ -23,6 +23,7 @@ from .layout import (
     HANDLED,
     HEAD,
     HEADER,
+    KEEP_AT,
     LOCAL_SINCE,
     LOCK_AT,
     M64,
@@ -41,7 +42,7 @@ from .layout import (
     mark_of,
     size_of,
 )
-from .owner import Owner
+from .taker import Taker
 
 Record = tuple[int, int, int, int, int, int, int, bytes]
 Found = tuple[int, int, int]  # (position, its place in the mapping, length of the body) of a record
@@ -82,6 +83,7 @@ def _format(fd: int, capacity: int) -> None:
         if not libc.populate(at, HEADER):
             raise libc.error()
         libc.make_lock(at + LOCK_AT)
+        libc.make_lock(at + KEEP_AT)
         words = libc.memory_at(at, HEADER).cast("Q")
         words[1], words[2] = VERSION, capacity
         libc.ordered()
@@ -92,7 +94,7 @@ def _format(fd: int, capacity: int) -> None:
 
 
 @final
-class Ring(Owner):
+class Ring(Taker):
     """See _ring.pyi."""
 
     __slots__ = ()
@@ -118,6 +120,7 @@ class Ring(Owner):
         if wrong:
             raise ValueError(f"descriptor {fd} is not a ring: {wrong}")
         self.owns, self.armed = bool(owns), False
+        self.shared, self.most, self.me = False, 0, 0
         self.seen_head = words[HEAD]
         self.rewind()
 
@@ -211,8 +214,10 @@ class Ring(Owner):
         words[HANDLED + 1] = (words[HANDLED] + 1) & M64
         libc.ordered()
         halves[state_at] = state & ~0xFF | DONE
-        words[HANDLED] = words[HANDLED + 1]  # point 7
-        return position != self.head or self._advance()  # point 8
+        # point 7
+        words[HANDLED] = words[HANDLED + 1]
+        # point 8
+        return position != self.head or self._move_on()
 
     def peek(self) -> Found | None:
         """The next NEW record; those that are over already are passed. Corrupt."""
@@ -229,7 +234,7 @@ class Ring(Owner):
             elif position == self.next:
                 self.next = position + size_of(view[1])
                 passed = True
-        if passed and not self._advance():
+        if passed and not self._move_on():
             raise self.corrupt("a record's header makes no sense")
         return found
 
@@ -255,7 +260,7 @@ class Ring(Owner):
         """Start reading at the shared head (a new consumer)."""
         self.head = self.next = self.seen_tail = self.words[HEAD]
 
-    def _advance(self) -> bool:
+    def _move_on(self) -> bool:
         """Move the head over what is settled, up to the reading position. False: corrupt."""
         head, since = self.head, 0
         while head != self.next:
