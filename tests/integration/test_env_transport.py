@@ -47,18 +47,43 @@ with ActorSystem() as system:
 SAID = ["python 301", "3000000", "killed by SIGKILL", "1", "True"]
 
 
-WORK = """
-import os
-from actors import Actor, ActorSystem, pipeline
-class Listener(Actor):
-    def __init__(self, topic, heard): topic.subscribe(Listener.hear); self.heard = heard
-    def hear(self, what): self.heard.put((os.getpid(), what))
-class Taker(Actor):
-    def run(self, jobs, done):
-        for job in jobs:
-            done.put((os.getpid(), job))
+FEATURES = """
+import os, signal
+from actors import Actor, ActorPoolExecutor, ActorSystem
+from actors.pipeline import Pipeline, Stage
+class Worker(Actor):
+    def take(self, jobs, done):
+        for job in jobs: done.put(job)
+    def die_with(self, jobs):
+        with jobs.take(): os.kill(os.getpid(), signal.SIGKILL)
+    def hear(self, letter): letter[1].put(letter[0])
 def double(n): return 2 * n
+with ActorSystem() as system:
+    jobs, done, heard = system.mailbox("jobs", maxsize=50), system.mailbox("done"), system.mailbox("heard")
+    jobs.put(0)
+    system.spawn(Worker, restart="temporary").ask(Worker.die_with, jobs).exception(20)
+    with jobs.take(timeout=20) as job: print("came back", job)
+    takers = [system.spawn(Worker).ask(Worker.take, jobs, done) for _ in range(2)]
+    for job in range(200): jobs.put(job, timeout=20)
+    jobs.close()
+    for taker in takers: taker.result(20)
+    print("worked", sorted(done.get(timeout=20) for _ in range(200)) == list(range(200)))
+    topic = system.topic("news")
+    for _ in range(2): topic.subscribe(system.spawn(Worker), Worker.hear)
+    print("told", topic.publish(("hello", heard)), [heard.get(timeout=20) for _ in range(2)])
+    pool = system.pool(Worker, size=2)
+    print("pooled", pool.ask(Worker.hear, ("from the pool", heard)).result(20), heard.get(timeout=20))
+    with ActorPoolExecutor(2, system=system) as executor: print("mapped", list(executor.map(double, range(3))))
+    print("piped", sorted(Pipeline(Stage(double, workers=2)).run(range(3), system=system)))
 """
+DONE = [
+    "came back 0",
+    "worked True",
+    "told 2 ['hello', 'hello']",
+    "pooled None from the pool",
+    "mapped [0, 2, 4]",
+    "piped [0, 2, 4]",
+]
 
 
 def run(code: str, *arguments: str, **environ: str) -> tuple[list[str], str]:
@@ -78,6 +103,11 @@ def test_a_program_that_asks_for_python_gets_it_and_no_warning() -> None:
     said, errors = run(PROGRAM, ACTORS_TRANSPORT="python")
     assert said == SAID, errors
     assert "RuntimeWarning" not in errors
+
+
+def test_mailboxes_topics_pools_executors_and_pipelines_are_there_in_python() -> None:
+    said, errors = run(FEATURES, ACTORS_TRANSPORT="python")
+    assert said == DONE, errors
 
 
 def test_a_program_without_the_extension_says_once_what_is_weaker(tmp_path: Path) -> None:
