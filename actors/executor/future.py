@@ -136,7 +136,8 @@ class TaskFuture(Future[T]):
                 if not rung and self.reply is None:
                     endpoint.look()
         finally:
-            self.rings.remove(own.fd)
+            with self.decoding:  # not while `finish` rings: this thread may end, and its descriptor with it
+                self.rings.remove(own.fd)
 
     def ended(self, reply: Reply[Any]) -> None:
         """Called by whoever collects: its worker has answered, or has died."""
@@ -146,8 +147,9 @@ class TaskFuture(Future[T]):
         """The outcome is certain: `failure`, or what the reply says. By the dispatcher only, once."""
         self.failure, self.body = failure, b""
         self.is_over = True  # then look who waits; they publish themselves, then look at this
-        for fd in list(self.rings):
-            os.eventfd_write(fd, 1)
+        with self.decoding:
+            for fd in self.rings:
+                os.eventfd_write(fd, 1)
 
     def tell(self) -> None:
         """Tell those who use the Condition, if there are any, in a thread where no signal handler raises."""
