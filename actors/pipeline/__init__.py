@@ -14,7 +14,7 @@
     keeper      the same for classes that keep their state over a crash
     program     an external program as a stage
     source      where items come from
-    profile, picture, progress, checkpoint     what a run shows, and where it goes on
+    profile, picture, drawing, progress, checkpoint     what a run shows, and where it goes on
 
 Rule: `flow`, `station` and `batch` decide and do nothing else; `engine` does and decides nothing.
 """

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SpecError
-
 if TYPE_CHECKING:
     from .engine import Engine
 
@@ -83,13 +81,13 @@ class Profile:
         return self.table()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as a picture, SVG. SpecError for other kinds of files."""
-        target = Path(path)
-        if target.suffix.lower() != ".svg":
-            raise SpecError(f"{target.name}: a profile is saved as .svg")
+        """Write it as a picture: .svg, or .png (which needs Pillow: the extra `png`). SpecError: another kind of file, or
+        Pillow is missing.
+        """
+        from .drawing import write
         from .picture import picture
 
-        target.write_text(picture(self), encoding="utf-8")
+        write(picture(self), Path(path))
 
 
 def profile(engine: Engine) -> Profile:

@@ -14,10 +14,13 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from actors import ActorSystem
 from actors.errors import SpecError
-from actors.pipeline import Pipeline, Stage
+from actors.pipeline import Pipeline, Profile, Stage
+from actors.pipeline.picture import BAR, COLOURS, LEFT, RIGHT, ROW, TOP, WIDTH, picture
+from actors.pipeline.profile import Share
 from kit import Resources, descendants, until
 from kit.program import Program
 
@@ -63,8 +66,44 @@ def test_a_profile_is_saved_as_a_picture(system: ActorSystem, tmp_path: Path) ->
     root = ElementTree.parse(tmp_path / "profile.svg").getroot()
     texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"source", "quick", "a.b", "consumer"} <= set(texts)
-    with pytest.raises(SpecError, match=r"saved as \.svg"):
+    with pytest.raises(SpecError, match=r"saved as \.svg or \.png"):
         pipeline.profile().save(tmp_path / "profile.doc")
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.svg"]
+
+
+LOOKED_AT = Profile(
+    seconds=4.0,
+    source=1.0,
+    consumer=0.0,
+    stages=(Share("parse", 2, 1000, 900, 6.0, 1.0, 1.0, 0, 0, 0, 0.006),),
+)
+
+
+def test_a_profile_as_png_shows_what_the_svg_shows(tmp_path: Path) -> None:
+    """Twice the units; along the stage's bar three quarters are work, an eighth each wait, in the legend's colours."""
+    LOOKED_AT.save(tmp_path / "profile.PNG")
+    with Image.open(tmp_path / "profile.PNG") as image:
+        assert image.format == "PNG"
+        pixels = image.convert("RGB")
+    shapes = picture(LOOKED_AT)
+    assert pixels.size == (shapes.width * 2, shapes.height * 2)
+    y = round((TOP + ROW + BAR - 2) * 2)  # below the text on the bar
+    row = [
+        f"#{red:02x}{green:02x}{blue:02x}"
+        for red, green, blue in (pixels.getpixel((x, y)) for x in range(LEFT * 2, (WIDTH - RIGHT) * 2))
+    ]
+    whole = len(row)
+    assert [row.count(colour) / whole for colour in COLOURS.values()] == [0.75, 0.125, 0.125]
+    name = pixels.crop((0, (TOP + ROW) * 2, (LEFT - 12) * 2, (TOP + ROW + BAR) * 2))
+    assert len(name.getcolors() or ()) > 2, "the stage's name is not there"
+
+
+def test_a_png_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(SpecError, match=r"pip install 'process-actors\[png\]', or save as \.svg"):
+        LOOKED_AT.save(tmp_path / "profile.png")
+    LOOKED_AT.save(tmp_path / "profile.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.svg"]
 
 
 SHOWN = """
