@@ -51,6 +51,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 modules.judge(obj.__module__)
             if isinstance(obj, type):
                 return self._class(obj)
+        if type(obj) is functools.cached_property:  # up to 3.11 it has a lock, which a class by value can't take along
+            return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
         return super().reducer_override(obj)
 
     def _class(self, kind: type) -> Any:

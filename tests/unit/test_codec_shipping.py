@@ -77,6 +77,25 @@ def test_local_classes_functions_and_lambdas_go_with_their_code() -> None:
     assert made(functools.partial(lambda a, b: a - b, 5), 3) == 2
 
 
+def test_a_cached_property_goes_with_its_code() -> None:
+    """It is computed once, and kept under its name, in a class that is made from its parts, as there."""
+
+    class Local:
+        @functools.cached_property
+        def number(self) -> object:
+            return object()
+
+    _, (sent,) = unship(ship(object, (vars(Local)["number"],)).payload)
+    assert sent is not vars(Local)["number"]
+
+    class There:
+        pass
+
+    There.number = sent  # type: ignore[attr-defined]  # no __set_name__ comes this way
+    made = There()
+    assert made.number is made.number is vars(made)["number"]  # type: ignore[attr-defined]
+
+
 def test_what_goes_with_its_code_does_not_need_its_own_module_but_those_it_uses() -> None:
     """Importing the module of a local class would run a program that the new process may not even find."""
 
