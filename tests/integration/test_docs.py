@@ -40,6 +40,7 @@ def program(page: Path) -> str:
                 "exited with code 0",
                 "small cat",
                 "[0, 1, 4, 9, 16]",
+                "[('a', 2), ('a', 2), ('a', 3), ('c', 5), ('c', 7)]",
             ],
         ),
         ("docs/executor.md", ["256", "[0, 1, 4, 9]", "WorkerDied 3", "in the end", "5"]),
