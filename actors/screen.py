@@ -49,7 +49,7 @@ def drawn(root: Info) -> str:
 def _branches(info: Info, above: str = "") -> Iterator[tuple[str, ...]]:
     for child in info["children"]:
         mark, below = ("└─ ", "   ") if child is info["children"][-1] else ("├─ ", "│  ")
-        yield (above + mark + child["name"].rpartition("/")[2], *_state(child))
+        yield (above + mark + child["name"].removeprefix(f"{info.get('name')}/"), *_state(child))
         yield from _branches(child, above + below)
 
 

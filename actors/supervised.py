@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .errors import ActorNotFound, SpecError
@@ -40,6 +40,12 @@ def _flatten(spec: Supervisor | Child[Any], under: int, nodes: list[Node]) -> No
         _flatten(child, mine, nodes)
 
 
+def _all_below(infos: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for info in infos:
+        yield info
+        yield from _all_below(info["children"])
+
+
 class Supervised:
     """A running supervisor: its children by name, and what can be done with them."""
 
@@ -54,26 +60,37 @@ class Supervised:
         return drive(self._children_steps())
 
     def _children_steps(self) -> Generator[Any, Any, dict[str, ActorRef[Any] | Supervised]]:
-        known = (yield self._client.request("tree", uid=self.uid))["children"]
-        found: dict[str, ActorRef[Any] | Supervised] = {}
-        for info in known:
-            short = info["name"].rsplit("/", 1)[-1]
-            if info["kind"] == "supervisor":
-                found[short] = Supervised(self._client, info["name"], info["uid"], self._system)
-            else:
-                found[short] = ActorRef(self._client.system, info["name"], info["uid"])
-        return found
+        known = yield from self._known_steps()
+        return {self._short(info): self._as_object(info) for info in known}
 
     def __getitem__(self, name: str) -> Any:
-        """A child by name. ActorNotFound, naming those that there are."""
-        children = self.children()
-        if name not in children:
-            raise ActorNotFound(f"{self.name!r} has no child {name!r}; it has: {', '.join(children) or 'none'}")
-        return children[name]
+        """A child by name; or what is further down, by its path from here ("stores/store") or the end of it ("store")
+        where it is the only one. ActorNotFound, naming those that there are.
+        """
+        below = {self._short(info): info for info in _all_below(drive(self._known_steps()))}
+        matches = [name] if name in below else [path for path in below if path.endswith(f"/{name}")]
+        if len(matches) == 1:
+            return self._as_object(below[matches[0]])
+        if matches:
+            raise ActorNotFound(f"{self.name!r} has more than one {name!r}; say which: {', '.join(matches)}")
+        raise ActorNotFound(f"{self.name!r} has no child {name!r}; it has: {', '.join(below) or 'none'}")
+
+    def _known_steps(self) -> Generator[Any, Any, list[dict[str, Any]]]:
+        known: list[dict[str, Any]] = (yield self._client.request("tree", uid=self.uid))["children"]
+        return known
+
+    def _short(self, info: dict[str, Any]) -> str:
+        name: str = info["name"]
+        return name.removeprefix(f"{self.name}/")
+
+    def _as_object(self, info: dict[str, Any]) -> ActorRef[Any] | Supervised:
+        if info["kind"] == "supervisor":
+            return Supervised(self._client, info["name"], info["uid"], self._system)
+        return ActorRef(self._client.system, info["name"], info["uid"])
 
     def restart(self, name: str) -> None:
-        """Replace a child's process by hand; not counted as a crash."""
-        self._client.send("restart", uid=self[name].uid)
+        """Replace a child's process by hand (named as for `[]`); not counted as a crash."""
+        self._client.exchange("restart", uid=self[name].uid)
 
     def stop(self, name: str | None = None) -> None:
         """Stop a child for good (None: the whole tree, children in reverse order)."""
@@ -89,12 +106,14 @@ class Supervised:
 
     def resume(self, name: str | None = None) -> None:
         """Start a FAILED child again (None: this supervisor), with its mail."""
-        self._client.send("resume", uid=self.uid if name is None else self[name].uid)
+        self._client.exchange("resume", uid=self.uid if name is None else self[name].uid)
 
     def add(self, child: Child[Any] | Supervisor) -> ActorRef[Any] | Supervised:
         """Start one more child, after the others; returns when it is ready. SpawnError; SpecError: it is several, or
         significant where this supervisor's `auto_shutdown` is "never".
         """
+        if not isinstance(child, Child | Supervisor):
+            raise SpecError(f"add takes a Child or a Supervisor, not {child!r}; wrap a class in Child(...)")
         if isinstance(child, Child) and child.count > 1:
             raise SpecError(f"{child!r}: add takes one child at a time; give each a name and add it by itself")
         if not child.named:

@@ -36,7 +36,7 @@ class Child(Generic[T_co]):
     Options: `restart`, `shutdown`, `max_restarts`, `within`, `backoff`, `start_timeout`, `significant` as in `Policy`;
     name: unique among its siblings; the default comes from the factory (`LogParser` is `log_parser`, a second one
         `log_parser-2`).
-    count: so many children of this kind, called name-1, name-2 and so on.
+    count: so many children of this kind, called name/1, name/2 and so on.
     max_restarts: a limit of its own besides the supervisor's; None (the default) leaves it to the supervisor.
     on_error: what an exception does that nobody waits for: "crash" the actor, or log it and "continue".
     redeliver: how many deaths of its process a message in hand survives.
@@ -189,7 +189,8 @@ def expand(
 ) -> tuple[Child[Any] | Supervisor, ...]:
     """One specification for each node to start, with names that are unique among themselves and those `taken`.
 
-    SpecError when the user gave a name twice; names that come from a factory are numbered instead.
+    `count=3` makes parser/1 to parser/3. SpecError when the user gave a name twice; names that come from a factory are
+    numbered instead (parser, parser-2).
     """
     flat: list[tuple[Child[Any] | Supervisor, str]] = []
     for child in children:
@@ -197,7 +198,7 @@ def expand(
             case Supervisor() | Child(count=1):
                 flat.append((child, child.name))
             case Child():
-                flat.extend((child, f"{child.name}-{number}") for number in range(1, child.count + 1))
+                flat.extend((child, f"{child.name}/{number}") for number in range(1, child.count + 1))
             case _:
                 raise SpecError(f"children must be Child or Supervisor, not {child!r}; wrap a class in Child(...)")
     used = set(taken)
@@ -209,7 +210,8 @@ def expand(
     expanded = []
     for child, name in flat:
         if not child.named:
-            numbered = (f"{child.name}-{number}" for number in itertools.count(2))
+            between = "/" if isinstance(child, Child) and child.count > 1 else "-"
+            numbered = (f"{child.name}{between}{number}" for number in itertools.count(2))
             name = next(free for free in itertools.chain([name], numbered) if free not in used)
             used.add(name)
         expanded.append(child.renamed(name))

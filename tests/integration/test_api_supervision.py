@@ -130,9 +130,27 @@ def test_start_returns_when_every_child_is_ready_in_order(own: ActorSystem, jour
     )  # fmt: skip
     etl = own.start(tree)
     assert journal.lines() == ["start store", "start parser", "start parser", "start reader"]
-    assert list(etl.children()) == ["stores", "parser-1", "parser-2", "reader"]
+    assert list(etl.children()) == ["stores", "parser/1", "parser/2", "reader"]
     assert own.lookup("etl/reader", Part).ask(Part.pid).result(5) == etl["reader"].info()["pid"]
     assert etl["stores"]["store"].address == f"actor://{own.name}/etl/stores/store"
+    assert own.lookup("etl/parser/2", Part) == etl["parser/2"]
+
+
+def test_what_is_further_down_is_reached_by_its_name_or_path(own: ActorSystem) -> None:
+    low = Supervisor(Child(Plain, name="store"), Child(Plain, name="twin"), name="one")
+    etl = own.start(Supervisor(low, Supervisor(Child(Plain, name="twin"), name="two"), name="etl"))
+    assert etl["store"] == etl["one/store"] == own.lookup("etl/one/store", Plain)
+    before = etl["store"].ask(Plain.pid).result(10)
+    etl.restart("store")
+    assert etl["store"].ask(Plain.pid).result(10) != before
+    with pytest.raises(ActorNotFound, match="'etl' has more than one 'twin'; say which: one/twin, two/twin"):
+        etl.stop("twin")
+    with pytest.raises(
+        ActorNotFound, match="'etl' has no child 'tor'; it has: one, one/store, one/twin, two, two/twin"
+    ):
+        etl.stop("tor")
+    with pytest.raises(SpecError, match="add takes a Child or a Supervisor, not <class"):
+        etl.add(Plain)  # type: ignore[arg-type]
 
 
 def test_a_tree_stops_in_reverse_order(own: ActorSystem, journal: Journal) -> None:

@@ -33,7 +33,7 @@ def program(page: Path) -> str:
                 "101",
                 "3",
                 "stopped itself",
-                "['store', 'parser-1', 'parser-2']",
+                "['store', 'parser/1', 'parser/2']",
                 "[b'two books', b'one pen']",
                 "[0, 1, 4, 9, 16]",
                 "> hello",

@@ -102,7 +102,7 @@ def test_children_keep_the_files_order_and_supervisors_nest(folder: Path) -> Non
         name = "two"
         """,
     )
-    assert names(tree) == [["stores", "reader-1", "reader-2"], "one", "two"]
+    assert names(tree) == [["stores", "reader/1", "reader/2"], "one", "two"]
 
 
 def test_a_tree_without_a_name_is_called_like_its_file(folder: Path) -> None:

@@ -43,9 +43,9 @@ def test_defaults_are_those_of_the_contract() -> None:
 def test_count_makes_numbered_children() -> None:
     """count=1 is the name itself."""
     assert names(Child(LogParser, name="parser", count=3), Child(LogParser, name="one")) == [
-        "parser-1",
-        "parser-2",
-        "parser-3",
+        "parser/1",
+        "parser/2",
+        "parser/3",
         "one",
     ]
     assert [child.args for child in expand([Child(LogParser, "x", count=2)]) if isinstance(child, Child)] == [
@@ -61,10 +61,10 @@ def test_a_child_without_name_takes_its_factorys_and_is_numbered_if_taken() -> N
         "log_parser-2",
     ]
     assert names(Supervisor(), Supervisor()) == ["supervisor", "supervisor-2"]
-    assert names(Child(LogParser, name="log_parser-1"), Child(LogParser, count=2)) == [
-        "log_parser-1",
-        "log_parser-2",
-        "log_parser-3",
+    assert names(Child(LogParser, name="log_parser/1"), Child(LogParser, count=2)) == [
+        "log_parser/1",
+        "log_parser/2",
+        "log_parser/3",
     ]
     assert [child.name for child in expand([Child(LogParser)], taken=["log_parser"])] == ["log_parser-2"]
 
