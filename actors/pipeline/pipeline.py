@@ -11,7 +11,7 @@ from ..errors import SpecError
 from ..supervision import Child, Restart, checked_name
 from .profile import Profile, profile
 from .run import Run
-from .stage import Stage
+from .stage import Policy, Stage
 
 if TYPE_CHECKING:
     from ..ref import ActorRef
@@ -24,13 +24,33 @@ class Pipeline:
     """Stages that items pass in this order; a bare callable (or a list of strings) is `Stage(it)`.
 
     A pipeline is a value: it can run many times, also at once. Raises SpecError, naming stage and field.
+
+    ordered: False is for every stage; True leaves it to each.
+    on_error: the policy of every stage that does not have one other than "raise".
     """
 
-    def __init__(self, *stages: Stage | Callable[..., Any] | Sequence[str], name: str = "pipeline") -> None:
+    def __init__(
+        self,
+        *stages: Stage | Callable[..., Any] | Sequence[str],
+        name: str = "pipeline",
+        ordered: bool = True,
+        on_error: Policy = "raise",
+    ) -> None:
         self.name = checked_name("pipeline", name)
         if not stages:
             raise SpecError(f"pipeline {name!r}: give it at least one stage")
-        self.stages = _named([each if isinstance(each, Stage) else Stage(each) for each in stages])
+        each = [stage if isinstance(stage, Stage) else Stage(stage) for stage in stages]
+        try:
+            each = [
+                stage.changed(
+                    ordered=stage.ordered if ordered is True else ordered,
+                    on_error=on_error if stage.on_error == "raise" else stage.on_error,
+                )
+                for stage in each
+            ]
+        except SpecError as error:
+            raise SpecError(f"pipeline {name!r}: {error}") from None
+        self.stages = _named(each)
         self._engine: Engine | None = None  # of the last run
 
     def __repr__(self) -> str:

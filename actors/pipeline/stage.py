@@ -97,10 +97,14 @@ class Stage:
 
     def renamed(self, name: str) -> Stage:
         """The same under this name."""
+        return self.changed(name=name, named=True)
+
+    def changed(self, **values: Any) -> Stage:
+        """The same with other values. SpecError for senseless ones."""
         copy: Stage = object.__new__(Stage)
         for slot in Stage.__slots__:
-            setattr(copy, slot, getattr(self, slot))
-        copy.name, copy.named = name, True
+            setattr(copy, slot, values.get(slot, getattr(self, slot)))
+        copy._check()
         return copy
 
     def leaving_out(self) -> Stage:

@@ -488,6 +488,19 @@ def test_a_mistake_is_named_before_anything_starts(make: Callable[[], object], t
         make()
 
 
+def test_policy_and_order_can_be_those_of_the_whole_pipeline(system: ActorSystem) -> None:
+    """A bare function has no other place to say it; a stage's own word goes first."""
+    pipeline = Pipeline(Stage(fail_at, 3), Stage(double, workers=2), ordered=False, on_error="skip")
+    assert sorted(pipeline.run(range(5), system=system)) == [0, 2, 4, 8]
+    assert [(stage.ordered, stage.on_error) for stage in pipeline.stages] == [(False, "skip")] * 2
+    own = Pipeline(Stage(double, on_error="retry", ordered=False), double, on_error="skip")
+    assert [(stage.ordered, stage.on_error) for stage in own.stages] == [(False, "retry"), (True, "skip")]
+    with pytest.raises(SpecError, match="pipeline 'pipeline': on_error must be one of raise, skip, retry, not 'x'"):
+        Pipeline(double, on_error="x")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="pipeline 'pipeline': ordered must be True or False, not 0"):
+        Pipeline(double, ordered=0)  # type: ignore[arg-type]
+
+
 def test_stages_of_one_function_get_names_of_their_own() -> None:
     assert [stage.name for stage in Pipeline(double, double, Stage(double, name="third")).stages] == [
         "double", "double-2", "third"
