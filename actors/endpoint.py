@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 SPIN = 20.0  # microseconds: as good as 50 in measurements, and what the GIL may be held for
 PATIENCE = 20.0  # milliseconds
+LONGEST = 1e9  # milliseconds: more is too much for poll(2)
+
+_own: LoopEndpoint | None = None  # of the actor that this process is: its handlers may wait for other systems, too
 
 
 class Endpoint:
@@ -92,7 +95,7 @@ class Endpoint:
 
     def may_block(self) -> bool:
         """False in a coroutine or callback of an event loop, where blocking would stop everything else."""
-        return asyncio._get_running_loop() is None or _in_notebook()
+        return asyncio._get_running_loop() is None or _in_notebook() or (_own is not None and _own.in_handler())
 
     def pump(self, spin: float = 0.0, mine: Reply[Any] | None = None, clear: bool = False) -> None:
         """Collect what has come and run the callbacks that it sets off."""
@@ -149,7 +152,7 @@ class Endpoint:
             reply.also(waiter.ring)  # another thread waits for it
         try:
             while reply.kind < 0:
-                left = None if end is None else (end - time.monotonic()) * 1e3
+                left = None if end is None else min((end - time.monotonic()) * 1e3, LONGEST)
                 if left is not None and left <= 0:
                     return False
                 rung = poll.poll(left if patience is None or (left is not None and left < patience) else patience)
@@ -252,6 +255,8 @@ class LoopEndpoint(Endpoint):
         self.main = Inbox(door, replies, control, mail)
         self.thread = threading.get_ident()
         self.loop: asyncio.AbstractEventLoop | None = None
+        global _own
+        _own = self
         self.in_sync = False  # true while the loop runs a sync handler: the one place where its thread may block
         self.budget = 32
         self.mail = mail
@@ -264,7 +269,11 @@ class LoopEndpoint(Endpoint):
         self.main, self.loop = self.inbox, None
 
     def may_block(self) -> bool:
-        return (self.in_sync and threading.get_ident() == self.thread) or super().may_block()
+        return self.in_handler() or super().may_block()
+
+    def in_handler(self) -> bool:
+        """Does this thread run a sync handler?"""
+        return self.in_sync and threading.get_ident() == self.thread
 
     def blocked(self) -> Ring | None:
         if threading.get_ident() != self.thread or not (self.in_sync or asyncio.current_task() is self.handler):
