@@ -50,6 +50,9 @@ if TYPE_CHECKING:
         SpecError as SpecError,
     )
     from .errors import (
+        StageError as StageError,
+    )
+    from .errors import (
         SystemDied as SystemDied,
     )
     from .errors import (
@@ -95,6 +98,7 @@ _HOMES = {
         "RemoteError",
         "SpawnError",
         "SpecError",
+        "StageError",
         "SystemDied",
         "Unreachable",
     ),
@@ -149,6 +153,7 @@ __all__ = [
     "Shared",
     "SpawnError",
     "SpecError",
+    "StageError",
     "Supervisor",
     "SystemDied",
     "Timer",

@@ -158,7 +158,7 @@ class Actor:
 
     def monitor(self, ref: ActorRef[Any], *, incarnations: bool = False) -> Monitor:
         """Hear of `ref`'s end through `on_down`, exactly once, also when it has ended already."""
-        monitor: Monitor = current().agenda.down(ref, incarnations)
+        monitor: Monitor = current().agenda.down(_ref.checked(ref), incarnations)
         return monitor
 
     def link(self, ref: ActorRef[Any]) -> None:
@@ -167,13 +167,13 @@ class Actor:
         at once. Once it returns the link holds; making it again changes nothing. ActorsError: it is a supervisor.
         """
         context = current()
-        answer, _ = context.client.exchange("link", uid=ref.uid)
+        answer, _ = context.client.exchange("link", uid=_ref.checked(ref).uid)
         if answer.get("supervisor"):
             raise ActorsError(f"{ref.address} is a supervisor and has no process to be linked to; monitor it instead")
 
     def unlink(self, ref: ActorRef[Any]) -> None:
         """Untie them again; harmless where there is no link. Once it returns, `ref`'s end does this one no harm."""
-        current().client.exchange("unlink", uid=ref.uid)
+        current().client.exchange("unlink", uid=_ref.checked(ref).uid)
 
     def stop(self) -> None:
         """End after the message in hand, with reason `normal`. What is still queued becomes `ActorDied` and dead

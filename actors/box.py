@@ -398,7 +398,7 @@ def _seconds(block: bool, timeout: float | None) -> float | None:
     """How long to wait; None: for ever."""
     if not block:
         return 0.0
-    if timeout is not None and timeout < 0:
+    if timeout is not None and not timeout >= 0:  # NaN, too
         raise ValueError("'timeout' must be a non-negative number")
     return timeout
 

@@ -104,7 +104,11 @@ class LocalCalls:
     def later(
         self, seconds: float, every: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Timer:
-        if seconds < 0 or (every and seconds == 0):
+        if not callable(method):
+            raise TypeError(f"a timer calls a method of this actor, not {method!r}")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"a timer's seconds must be a number, not {seconds!r}")
+        if not seconds >= 0 or (every and seconds == 0):
             raise ValueError(f"a timer's seconds must be {'positive' if every else 'at least 0'}, not {seconds!r}")
         if threading.get_ident() != self.endpoint.thread:
             raise ActorsError("timers are set in the actor's own thread (a handler, a hook or a coroutine of its loop)")

@@ -113,6 +113,7 @@ class Closing:
             raise cancelled
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(
@@ -121,7 +122,12 @@ class Closing:
         self.close("drain" if kind is None else "stop")
 
     async def __aenter__(self) -> Self:
+        self._check_open()
         return self
+
+    def _check_open(self) -> None:
+        if self._left or self._client.gone is not None:
+            raise ActorsError(f"system {self._client.system!r} is closed; start a new ActorSystem")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

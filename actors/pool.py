@@ -53,7 +53,7 @@ class PoolRef(ActorRef[T_co]):
         while True:
             uid, name = self._member(client, known, args, kwargs, tried)
             try:
-                return client.tell(uid, name, body, flags)
+                return client.tell(uid, name, body, flags, -1.0 if self._timeout is None else max(0.0, self._timeout))
             except ActorDied as error:  # refused: it was not accepted
                 known = self._refresh(client, error, tried, uid)
 

@@ -10,14 +10,17 @@ by its name.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from . import codec
 from .address import format_address
 from .client import Client, clients, made
-from .errors import ActorsError, AskTimeout, CodecError
+from .errors import ActorDied, ActorsError, AskTimeout, CodecError, MailboxFull
 from .exits import ExitReason
+from .reply import died
+from .seconds import FOREVER, bounded
 
 if TYPE_CHECKING:
     from typing import Self
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 T_co = TypeVar("T_co", covariant=True)
 
 RESERVED: set[str] = set()  # Actor's own public names; filled by actor.py
@@ -92,9 +96,12 @@ class ActorRef(Generic[T_co]):
 
     def using(self, *, timeout: float | None = None) -> Self:
         """The same reference with a deadline (seconds) for its asks, which travels with the call: an expired call is
-        not handled any more.
+        not handled any more. A `tell` waits so long for room in a full mailbox, and then raises `MailboxFull`.
         """
-        return type(self)(self._system, self.name, self.uid, timeout)
+        seconds = bounded(timeout)
+        if timeout is not None and seconds is None:
+            seconds = FOREVER  # None is the system's own default
+        return type(self)(self._system, self.name, self.uid, seconds)
 
     @overload
     def tell(self, method: Callable[Concatenate[T_co, P], object], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
@@ -120,7 +127,7 @@ class ActorRef(Generic[T_co]):
             rest, flags = (body, 0) if body else codec.encode_call(name, args, kwargs)
         except CodecError as error:
             raise self._unsendable(error) from error
-        client.tell(self.uid, self.name, rest, flags)
+        client.tell(self.uid, self.name, rest, flags, -1.0 if self._timeout is None else max(0.0, self._timeout))
 
     @overload
     async def tell_async(
@@ -134,7 +141,18 @@ class ActorRef(Generic[T_co]):
             body, flags = codec.encode_call(message_name(method), args, kwargs)
         except CodecError as error:
             raise self._unsendable(error) from error
-        await self._connected().tell_async(self.uid, self.name, body, flags)
+        accepted = self._connected().tell_async(self.uid, self.name, body, flags)
+        if self._timeout is None:
+            await accepted
+            return
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with limit:
+                await accepted
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise MailboxFull(f"{self.address}: its mailbox is full for {self._timeout:g} s") from None
 
     @overload
     def ask(
@@ -181,16 +199,21 @@ class ActorRef(Generic[T_co]):
 
     def restart(self) -> None:
         """Replace the process by hand, as if it had been asked to stop and start again; queued mail stays. Not counted
-        as a crash.
+        as a crash. ActorDied: it has ended for good.
         """
-        self._command("restart")
+        self._replace("restart")
 
     def resume(self) -> None:
-        """Start a FAILED actor again, with its mail."""
-        self._command("resume")
+        """Start a FAILED actor again, with its mail. ActorDied: it has ended for good."""
+        self._replace("resume")
 
     def _command(self, op: str) -> None:
         self._connected().send(op, uid=self.uid)
+
+    def _replace(self, op: str) -> None:
+        answer, _ = self._connected().exchange(op, uid=self.uid)
+        if "ended" in answer:
+            raise died(self.address, answer["ended"])
 
     def wait(self, timeout: float | None = None) -> ExitReason:
         """Block until it has ended for good (or FAILED): why. TimeoutError (`AskTimeout`): not within `timeout`
@@ -200,9 +223,20 @@ class ActorRef(Generic[T_co]):
         try:
             return ExitReason.from_wire(reply.result(timeout))
         except AskTimeout:
-            raise AskTimeout(f"{self.address} has not ended within {timeout:g} s") from None
+            reason = self._ended()  # a time too short for the guardian's answer says nothing
+            if reason is None:
+                raise AskTimeout(f"{self.address} has not ended within {timeout:g} s") from None
+            return reason
         finally:
             reply.cancel()
+
+    def _ended(self) -> ExitReason | None:
+        """Why it has ended or FAILED, if it has."""
+        try:
+            info = self.info()
+        except ActorDied as error:
+            return error.reason
+        return ExitReason.from_wire(info["reason"]) if info["status"] == "failed" else None
 
     async def wait_async(self) -> ExitReason:
         """`wait` for coroutines."""
@@ -228,6 +262,9 @@ class ActorRef(Generic[T_co]):
         `incarnations`: hear every crash too; `Down.restarting` tells them apart. The returned monitor has `.cancel()`.
         """
         from .monitor import watch
+
+        if not callable(callback):
+            raise TypeError(f"{self.address}: monitor takes what is to be called with a Down, not {callback!r}")
 
         return watch(self._connected(), self, lambda _, down: callback(down), incarnations)
 
@@ -258,6 +295,13 @@ class _Method:
 
     def tell(self, *args: Any, **kwargs: Any) -> None:
         self._ref.tell(self._name, *args, **kwargs)
+
+
+def checked(ref: ActorRef[A]) -> ActorRef[A]:
+    """The same. TypeError: it is no reference."""
+    if not isinstance(getattr(ref, "uid", None), int):
+        raise TypeError(f"{ref!r} is no reference of an actor")
+    return ref
 
 
 def message_name(method: Any) -> str:

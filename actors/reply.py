@@ -26,6 +26,7 @@ from .failures import decode_error
 from .message import GUARDIAN, HANDLE, Kind
 from .outbox import UNSENT
 from .parcels import Parcel
+from .seconds import bounded
 from .transports._ring import ReplyBase
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ class Reply(ReplyBase, Generic[R_co]):
                 timer.cancel()
 
     def _block(self, timeout: float | None) -> None:
+        timeout = bounded(timeout)
         endpoint = self.client.endpoint
         if self.uid and not endpoint.may_block():  # the guardian answers by itself: waiting for it is slow, no deadlock
             if timeout != 0:  # always, not only when the answer is late: what works by chance fails some day

@@ -77,11 +77,11 @@ class ActorSystem(Spawning, Closing, Coordinating):
         log_level: str = "info",
         memory: int | None = None,
     ) -> None:
-        if memory is not None and not memory >= 1 << 20:
+        if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int) or memory < 1 << 20):
             raise SpecError(f"memory {memory!r}: give bytes, 1 MiB at least, or None")
         if log_level not in LEVELS:
             raise SpecError(f"log_level {log_level!r}: use one of {', '.join(LEVELS)}")
-        if ask_timeout is not None and not ask_timeout > 0:
+        if ask_timeout is not None and (not isinstance(ask_timeout, int | float) or not ask_timeout > 0):
             raise SpecError(f"ask_timeout {ask_timeout!r}: give seconds, or None")
         self.name = check_system(name if name is not None else f"system-{os.getpid()}-{next(_numbers)}")
         mine, theirs = wire.pair()
@@ -207,6 +207,8 @@ class ActorSystem(Spawning, Closing, Coordinating):
         return await drive_async(self._lookup_steps(name))
 
     def _lookup_steps(self, name: str) -> Generator[Any, Any, ActorRef[Any]]:
+        if not isinstance(name, str):
+            raise SpecError(f"name {name!r}: give the name of an actor, or its address")
         node, bare = parse_address(name)
         if node not in (None, self.name):
             raise ActorNotFound(f"{name}: this is system {self.name!r}, which has no connection to node {node!r}")

@@ -23,7 +23,7 @@ from .client import SHORT, TELL, Client, clients, goes_beside, made
 from .codec import encode_call
 from .errors import ActorDied, ActorsError, MailboxFull, SystemDied
 from .message import HANDLE, Kind
-from .ref import ActorRef, message_name
+from .ref import ActorRef, checked, message_name
 from .reply import died
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Topic(Generic[T]):
 
         It ends with `unsubscribe`, or with the actor (not with an incarnation). ActorDied: the actor has ended.
         """
-        self._of_here(ref)
+        self._of_here(checked(ref))
         name = message_name(method)
         answer, _ = self._client().exchange("topic_join", name=self.name, uid=ref.uid, method=name)
         if "ended" in answer:
@@ -73,7 +73,7 @@ class Topic(Generic[T]):
 
     def unsubscribe(self, ref: ActorRef[A], method: Callable[[A, T], object] | str | None = None) -> None:
         """Nothing that is published from now on reaches that method (all of this actor's, if none is given)."""
-        self._of_here(ref)
+        self._of_here(checked(ref))
         name = None if method is None else message_name(method)
         self._client().exchange("topic_leave", name=self.name, uid=ref.uid, method=name)
 

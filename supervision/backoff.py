@@ -36,6 +36,9 @@ class Backoff:
     stable: float = 10.0
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise SpecError(f"backoff: {name} must be a number, not {value!r}")
         if not 0 <= self.initial <= self.maximum < math.inf:
             raise SpecError(
                 f"backoff: initial must be 0 to maximum, finite seconds, not {self.initial!r} and {self.maximum!r}"

@@ -185,16 +185,25 @@ class Desk(Handout):
         self._command(m, "kill")
 
     def op_restart(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        self._command(m, "restart")
-        self.guardian.hands.reopen()  # one that had FAILED is resumed
+        self._replace(peer, m, "restart")
 
     def op_resume(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        self._command(m, "resume")
-        self.guardian.hands.reopen()
+        self._replace(peer, m, "resume")
 
     def _command(self, m: Message, name: str) -> None:
         if m["uid"] in self.guardian.tree:
             self.guardian.hands.perform(getattr(self.guardian.tree, name)(m["uid"], self.guardian.alarms.now()))
+
+    def _replace(self, peer: Peer, m: Message, name: str) -> None:
+        """Answered when the old process has been told: what is sent from then on is for the next incarnation."""
+        guardian = self.guardian
+        answer: Message = {"seq": m["seq"]}
+        if m["uid"] in guardian.tree:
+            self._command(m, name)
+            guardian.hands.reopen()  # one that had FAILED is resumed
+        else:
+            answer["ended"] = guardian.registry.ended.get(m["uid"], {"reason": None})
+        guardian.peers.send(peer, answer)
 
     def op_forget(self, peer: Peer, m: Message, fds: list[int]) -> None:
         """Nobody waits for the answer to a request any more: what it was to start is stopped again."""
