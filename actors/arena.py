@@ -36,6 +36,8 @@ HEAD: Final = struct.Struct("<HBQ")  # parts; 1: the last one is the body; word
 PART: Final = struct.Struct("<QQQH")  # id, offset, length, slot
 IDLE: Final = 64 << 20  # bytes of idle segments that a process keeps
 WINDOW: Final = 64 << 20  # bytes that may be on their way from one process to one actor
+MOST: Final = 4096  # segments of a system
+SHARE: Final = 8  # one process should look at no more than one in so many segments, and bytes of the budget
 TRIES, PAUSE = 25, 0.02  # for memory, while others are asked to give back what they don't use
 
 
@@ -59,6 +61,7 @@ class Arena:
         self.client = client
         self.own: list[_Own] = []
         self.known: dict[int, Segment] = {}  # by id: own and others'
+        self.budget = 0  # bytes that the system may have; known with the ledger
         self._ledger: Ledger | None = None
         self._lock = threading.Lock()
         self._numbers = itertools.count(int.from_bytes(os.urandom(4), "little"))
@@ -66,8 +69,9 @@ class Arena:
     @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
-            _, fds = self.client.exchange("ledger")
+            answer, fds = self.client.exchange("ledger")
             try:
+                self.budget = answer["budget"]
                 self._ledger = Ledger(fds[0])
             finally:
                 os.close(fds[0])
@@ -122,6 +126,19 @@ class Arena:
             return Span(own.segment, own.id, 0, memoryview(buffer).nbytes, self.ledger, self.client.me)
         finally:
             own.busy = False
+
+    def keep(self, body: bytes) -> bytes:
+        """The same body with its parts in shared memory, where they change no more, under leases of this process.
+        OutOfMemory."""
+        if not isinstance(body, Parcel):
+            return body
+        return Parcel.of(body, [part if type(part) in (Lent, Span) else self.share(part) for part in body.parts])
+
+    def is_crowded(self) -> bool:
+        """Does this process look at so much (SHARE) that it had better copy what comes, and let the segments go?"""
+        ledger, me = self.ledger, self.client.me
+        held = [segment.size for id, segment in self.known.copy().items() if ledger.held(id & 0xFFFFFFFF, me)]
+        return sum(held) > self.budget // SHARE or len(held) > MOST // SHARE
 
     def has_room(self, receiver: int) -> bool:
         """Is less than WINDOW of what this process wrote on its way to this receiver?"""

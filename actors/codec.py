@@ -178,7 +178,7 @@ def _beside(buffer: PickleBuffer) -> bool:
 
 def _open(body: bytes, flags: int) -> Any:
     parts = body.parts if isinstance(body, parcels.Parcel) else []
-    parts = [part.view() if isinstance(part, parcels.Lent) else part for part in parts]  # not sent: it is still here
+    parts = [parcels.contents(part) for part in parts]  # lent ones were not sent: they are still here
     if flags & PICKLED:
         return loads(body, buffers=parts)
     with parcels.unpacking(parts):
@@ -260,5 +260,7 @@ def _from_beside(kind: Callable[[Any], Any]) -> Callable[[bytes], Any]:
 
 
 _BESIDE: Final[dict[Any, int]] = {bytes: 30, bytearray: 31}
+_PARCEL: Final = 32
 for _kind, _code in _BESIDE.items():
     BY_CODE[_code] = Restore(_from_beside(_kind), True)
+extensions.register(parcels.Parcel, _PARCEL, parcels.enclosed, parcels.disclosed)

@@ -4,6 +4,9 @@ Rule: while a message is encoded, whoever comes upon a large buffer (an array, b
 and writes the number that it gets; while it is decoded, `arrived` gives the buffer of that number. The encoded body then
 is a `Parcel`, bytes with `parts`. How the parts get to the other process is not known here (arena.py).
 
+A parcel may be in a message itself, as what was encoded before: its parts are then parts of that message, and whoever
+only passes it on neither opens nor copies it.
+
 A part that lies in shared memory already (a view of what was received or shared) is known by its `Span` and is lent on,
 not copied.
 
@@ -26,12 +29,16 @@ __all__ = [
     "Parcel",
     "arrived",
     "collected",
+    "contents",
+    "disclosed",
     "drop",
+    "enclosed",
     "goes_beside",
     "holder",
     "outer",
     "place",
     "unpacking",
+    "weight",
     "whole",
 ]
 
@@ -48,7 +55,7 @@ class Lent(NamedTuple):
         return memoryview(self.span)[begin : begin + self.length]
 
 
-Part = Any  # to send: a C-contiguous buffer, or Lent; received: a Span
+Part = Any  # to send: a C-contiguous buffer, Span or Lent; received: a Span, or bytes if there were too many
 
 
 class Parcel(bytes):
@@ -62,6 +69,9 @@ class Parcel(bytes):
         self = cls(body)
         self.parts, self.whole = parts, whole
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Parcel.of, (bytes(self), [bytes(contents(part)) for part in self.parts])
 
 
 _whole: set[int] = set()  # threads that encode what must hold all of itself
@@ -89,6 +99,32 @@ def place(buffer: Any, holder: Any = None) -> int:
         buffer = Lent(holder, holder.offset + at, memoryview(buffer).nbytes)
     parts.append(buffer)
     return len(parts) - 1
+
+
+def weight(body: bytes) -> int:
+    """Bytes of a body, those beside it included."""
+    parts = body.parts if isinstance(body, Parcel) else ()
+    return len(body) + sum(part.length if type(part) in (Span, Lent) else memoryview(part).nbytes for part in parts)
+
+
+def contents(part: Part) -> Any:
+    """The buffer that a part stands for."""
+    return part.view() if type(part) is Lent else part
+
+
+def enclosed(parcel: Parcel) -> list[Any]:
+    """What is written for a parcel in a message: its body, and of each part the number there, or (there are as many as
+    there can be) its bytes.
+    """
+    numbers = [place(Lent(part, part.offset, part.length) if type(part) is Span else part) for part in parcel.parts]
+    parts = zip(numbers, parcel.parts, strict=True)
+    return [bytes(parcel), [number if number >= 0 else bytearray(contents(part)) for number, part in parts]]
+
+
+def disclosed(written: list[Any]) -> Parcel:
+    """The parcel of which `enclosed` made this."""
+    body, parts = written
+    return Parcel.of(body, [arrived(part) if type(part) is int else part for part in parts])
 
 
 def holder(view: memoryview) -> Any:

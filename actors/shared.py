@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import codec
-from .parcels import Parcel
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -62,9 +61,7 @@ def share(arena: Arena, value: Any) -> Shared[Any]:
     if isinstance(value, bytes | bytearray):
         value = memoryview(value)
     body, flags = codec.encode(value)
-    if isinstance(body, Parcel):
-        body = Parcel.of(body, [arena.share(part) for part in body.parts])
-    return Shared(codec.decode(body, flags))
+    return Shared(codec.decode(arena.keep(body), flags))
 
 
 codec.register(Shared, _CODE, lambda shared: shared.value, Shared)

@@ -56,7 +56,9 @@ class Handout:
             peers.send(peer, {"seq": m["seq"]}, [other.replies_fd, other.bell])
 
     def op_ledger(self, peer: Peer, m: Message, fds: list[int]) -> None:
-        self.guardian.peers.send(peer, {"seq": m["seq"]}, [self.guardian.segments.ledger()])
+        self.guardian.peers.send(
+            peer, {"seq": m["seq"], "budget": self.guardian.segments.budget}, [self.guardian.segments.ledger()]
+        )
 
     def op_segment(self, peer: Peer, m: Message, fds: list[int]) -> None:
         answer = self.guardian.segments.add(peer.id, fds[0], m["size"])

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from ..arena import MESSAGE, RECEIVER, release, to_actor, to_asker
+from ..arena import MESSAGE, MOST, RECEIVER, release, to_actor, to_asker
 from ..message import Kind
 from ..transports._ring import Ledger, memory
 from .peers import Peer, Peers
@@ -24,7 +24,6 @@ from .registry import Registry
 from .timers import Timers
 from .vitals import read
 
-MOST = 4096  # segments of a system
 PAGE = 4096
 LOOK = 0.25  # seconds between looks at segments whose process is gone
 
