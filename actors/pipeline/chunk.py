@@ -3,14 +3,21 @@
 Rule: a chunk is a run of items of one encoded list; whoever only passes it on never looks inside, so that passing
 costs what a copy of its bytes costs. A part of it is the same bytes with narrower bounds, so that work can be divided,
 repeated and narrowed down to one item without decoding anything.
+
+Large buffers of items (arrays, bytes) lie beside the bytes, in segments of shared memory, from the moment that they are
+encoded: copied once then, lent on from process to process as long as the chunk is under way, and read where they lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import codec
+from ..parcels import Parcel, contents, weight
+
+if TYPE_CHECKING:
+    from ..arena import Arena
 
 
 class Chunk(NamedTuple):
@@ -29,25 +36,43 @@ class Chunk(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes, about."""
-        return len(self.body) * (self.high - self.low) // self.total + 1
+        """Bytes, about; those in segments count."""
+        return weight(self.body) * (self.high - self.low) // self.total + 1
 
     def part(self, low: int, high: int) -> Chunk:
         """Its own items `low` to `high`."""
         return self._replace(low=self.low + low, high=self.low + high)
 
 
-def pack(items: list[Any]) -> Chunk:
-    """Raises CodecError if one of them can't be sent."""
-    body, flags = codec.encode_whole(items)
+def pack(items: list[Any], arena: Arena | None = None) -> Chunk:
+    """Encode items; the large buffers of theirs go into segments of `arena` (none: into the body). CodecError: one of
+    them can't be sent. OutOfMemory.
+    """
+    if arena is None:
+        body, flags = codec.encode_whole(items)
+    else:
+        body, flags = codec.encode(items)
+        eased = ease(body, arena)
+        body = arena.keep(body) if eased is body else eased
     return Chunk(body, flags, 0, len(items), len(items))
 
 
-def unpack(chunk: Sequence[Any]) -> list[Any]:
-    """The items. Raises CodecError if they make no sense here."""
+def unpack(chunk: Sequence[Any], arena: Arena | None = None) -> list[Any]:
+    """The items. What lies in segments is read there, unless this process keeps too many of them: then it is copied.
+    CodecError: they make no sense here.
+    """
     body, flags, low, high, total = chunk
-    items: list[Any] = codec.decode(body, flags)
+    items: list[Any] = codec.decode(body if arena is None else ease(body, arena), flags)
     return items if low == 0 and high == total else items[low:high]
+
+
+def ease(body: bytes, arena: Arena) -> bytes:
+    """The same body; where this process keeps too much in segments, with copies of its parts: so that whoever gathers
+    arrays (or lets them wait, with a small budget) takes no memory from those that the others need to send theirs.
+    """
+    if not isinstance(body, Parcel) or not arena.is_crowded():
+        return body
+    return Parcel.of(body, [bytes(contents(part)) for part in body.parts])
 
 
 def part(chunks: Sequence[Chunk], low: int, high: int) -> list[Chunk]:

@@ -21,6 +21,7 @@ from .stage import Stage
 from .worker import Worker
 
 if TYPE_CHECKING:
+    from ..arena import Arena
     from ..monitor import Down, Monitor
     from ..ref import ActorRef
     from ..reply import Reply
@@ -115,6 +116,17 @@ class Crew:
             for worker, ref in enumerate(refs):
                 fell = functools.partial(self.fell, index, worker)
                 self.monitors.append(ref.monitor(fell, incarnations=True))
+
+    @property
+    def arena(self) -> Arena:
+        """Where large data of this run's system goes."""
+        assert self.system is not None
+        return self.system._client.arena
+
+    def collect(self) -> None:
+        """Take what workers have answered, in this thread: whoever does not block keeps the one that would from it."""
+        assert self.system is not None
+        self.system._client.endpoint.pump()
 
     def work(self, action: Work, token: int, want: int) -> None:
         batch, ref = action.batch, self.refs[action.stage][action.worker]

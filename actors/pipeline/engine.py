@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ActorDied
 from ..message import ROOT
+from ..parcels import Parcel
 from .batch import Answer
-from .chunk import Chunk
+from .chunk import Chunk, ease
 from .crew import Crew
 from .flow import Flow, More, Out, Over, Replace, Work
 from .source import Source
@@ -90,6 +91,8 @@ class Engine:
     def started(self) -> None:
         """The crew is there."""
         self.begun = self.looked = time.monotonic()
+        assert self.source is not None
+        self.source.arena = self.crew.arena
 
     def _heard(self, action: Work | More, reply: Reply[Any]) -> None:
         self.post(lambda: self._settled(action, reply))
@@ -103,6 +106,17 @@ class Engine:
         self.notify = None
         self._events.clear()
         self._end()
+
+    def forget(self) -> None:
+        """After `close` and the end of all workers: let go of what was under way, and of the memory that it lies in."""
+        while True:
+            try:
+                self.results.get_nowait()
+            except queue.Empty:
+                break
+        if self._baton.acquire(blocking=False):  # for good: nothing happens any more
+            for station in self.flow.stations:
+                station.discard()
 
     def _end(self) -> None:
         if not self.over:
@@ -154,6 +168,9 @@ class Engine:
         error = reply.exception(0)
         if error is None:
             answer = Answer(*reply.result(0))
+            if any(isinstance(body, Parcel) for body, _, _ in answer.parts):
+                parts = [(ease(body, self.crew.arena), flags, count) for body, flags, count in answer.parts]
+                answer = answer._replace(parts=parts)
             self.falls.pop((stage, worker), None)
             for _, item, why in answer.skipped:
                 log.warning("stage %r skipped %s: %s", self.stages[stage].name, item, why)

@@ -13,11 +13,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import codec
 from ..errors import CodecError
 from ..failures import describe, encode_error
+from .chunk import Chunk, pack
+
+if TYPE_CHECKING:
+    from ..arena import Arena
 
 PART_BYTES = 1 << 18
 GROWTH = 8  # a chunk has at most so many times the results of the one before
@@ -71,12 +74,13 @@ class Held:
 
 class Part:
     """An answer in the making. end: when it must be ready, `math.inf` for one that holds all that its batch makes.
-    least: results that a first chunk may have.
+    least: results that a first chunk may have. arena: where large buffers of results go.
     """
 
-    def __init__(self, held: Held, want: int, least: int, end: float, skips: bool) -> None:
+    def __init__(self, held: Held, want: int, least: int, end: float, skips: bool, arena: Arena | None = None) -> None:
         self.held, self.want, self.least, self.end, self.skips = held, want, least, end, skips
         self.limit = min(want, least)
+        self.arena = arena
         self.values: list[Any] = []
         self.anchors: list[tuple[int, int]] = []  # (place, input): from this value on, one each of this and the next
         self.chunks: list[tuple[bytes, int, int]] = []
@@ -100,23 +104,26 @@ class Part:
         """Encode the results so far: True when that ends the answer."""
         values = self.values
         try:
-            body, flags = codec.encode_whole(values)
+            chunk = pack(values, self.arena)
         except CodecError:
             self._pack_singly()
         else:
-            self.chunks.append((body, flags, len(values)))
-            self.bytes += len(body)
-            self.least = max(1, min(GROWTH * len(values), PART_BYTES // 2 * len(values) // len(body)))
+            self._add(chunk)
+            self.least = max(1, min(GROWTH * len(values), PART_BYTES // 2 * len(values) // chunk.size))
             self.limit = min(self.want, self.least)
         values.clear()
         self.anchors.clear()
         return self.failed is not None or (self.bytes >= PART_BYTES and self.end < math.inf)
 
+    def _add(self, chunk: Chunk) -> None:
+        self.chunks.append((chunk.body, chunk.flags, chunk.total))
+        self.bytes += chunk.size
+
     def _pack_singly(self) -> None:
         """One of the results can't be sent: find it, and report the input that it is of."""
         for place, value in enumerate(self.values):
             try:
-                body, flags = codec.encode_whole([value])
+                chunk = pack([value], self.arena)
             except CodecError as error:
                 unsent = CodecError(f"a result ({type(value).__name__}): {error}").with_traceback(error.__traceback__)
                 begin, index = self.anchors[bisect.bisect_right(self.anchors, place, key=lambda anchor: anchor[0]) - 1]
@@ -127,8 +134,7 @@ class Part:
                 self.held.index, self.held.item = index, NOTHING
                 self.failed = (shown(value), *encode_error(unsent))
                 return
-            self.chunks.append((body, flags, 1))
-            self.bytes += len(body)
+            self._add(chunk)
 
 
 def shown(item: Any) -> str:

@@ -190,8 +190,9 @@ class Run(Iterator[Any]):
             with contextlib.suppress(queue.Empty):
                 if source.slow:
                     return results.get(True, source.last / 4)
+            engine.crew.collect()
             if not source.ended and (wanted := engine.flow.wanted()):
-                self._feed(source.take(wanted))
+                self._feed(source.take(min(wanted, engine.flow.stations[0].size)))
                 if source.slow:
                     continue
             with contextlib.suppress(queue.Empty):
@@ -324,7 +325,7 @@ class Run(Iterator[Any]):
             return False
         self._state, was = "closed", self._state
         self.engine.close()
-        self._items = iter(())
+        self._items, self._chunk = iter(()), None
         if self._task is not None:
             self._task.cancel()
         if self._position is not None:
@@ -336,10 +337,12 @@ class Run(Iterator[Any]):
     def _close(self, error: BaseException | None) -> None:
         if self._finish(error):
             self.engine.crew.stop()
+            self.engine.forget()
 
     async def _close_async(self, error: BaseException | None) -> None:
         if self._finish(error):
             await self.engine.crew.stop_async()
+            self.engine.forget()
 
     def close(self) -> None:
         """Give it up: end its workers, within their `shutdown` time, and leave nothing. Calling it again is harmless."""

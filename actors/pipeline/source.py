@@ -9,9 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .chunk import Chunk, pack
+
+if TYPE_CHECKING:
+    from ..arena import Arena
 
 AIM = 0.002  # seconds for a portion
 LARGEST = 1 << 18  # bytes of a portion, unless one item is larger
@@ -26,6 +29,7 @@ class Source:
         self.items: Iterator[Any] = iter(()) if self.awaits else iter(items)  # type: ignore[arg-type]
         self.async_items = items
         self.skip = skip
+        self.arena: Arena | None = None  # where large buffers of items go
         self.ended = False
         self.error: BaseException | None = None
         self.taken = 0
@@ -51,10 +55,10 @@ class Source:
 
     def packed(self, items: list[Any]) -> Chunk:
         begin = time.perf_counter()
-        chunk = pack(items)
+        chunk = pack(items, self.arena)
         self.taken += len(items)
         each = (time.perf_counter() - begin + self.last) / len(items)
-        fits = min(AIM / max(each, 1e-9), LARGEST * len(items) / len(chunk.body))
+        fits = min(AIM / max(each, 1e-9), LARGEST * len(items) / chunk.size)
         self._portion = max(1, min(8 * self._portion, int(fits)))
         return chunk
 

@@ -28,6 +28,7 @@ from itertools import chain
 from typing import Any
 
 from ..actor import Actor
+from ..context import current
 from ..exits import ExitReason
 from ..failures import describe, encode_error
 from ..supervision import Backoff
@@ -61,6 +62,7 @@ class Worker(Actor):
     ) -> None:
         self.on_error, self.retries, self.backoff = on_error, retries, backoff
         self.timeout, self.max_memory, self.fragile = timeout, max_memory, fragile
+        self.arena = current().client.arena
         self.awaits = False  # its code is async
         self.whole = False  # an answer holds all that a batch makes
         self.token = random.SystemRandom().getrandbits(62) | 1
@@ -99,7 +101,8 @@ class Worker(Actor):
             return self._empty(LOST)
         if self.held is not None or (after >= 0 and after != self.last):
             return self._empty(REFUSED)
-        self.held = Held(first, chain.from_iterable(map(unpack, chunks)), skip, careful)
+        inputs = chain.from_iterable(unpack(chunk, self.arena) for chunk in chunks)
+        self.held = Held(first, inputs, skip, careful)
         return self._run(want)
 
     def more(self, want: int) -> Any:
@@ -125,7 +128,7 @@ class Worker(Actor):
         assert self.held is not None
         begin = time.perf_counter()
         end = math.inf if self.whole else begin + PART_SECONDS
-        part = Part(self.held, want, self.least, end, self.on_error in SKIPS)
+        part = Part(self.held, want, self.least, end, self.on_error in SKIPS, None if self.whole else self.arena)
         steps = self._steps(part, begin)
         try:
             pending = next(steps)
