@@ -391,3 +391,10 @@ def stamp(signum: int, fd: int, /) -> None:
 def is_plain(value: object, /) -> bool:
     """True when msgpack carries the value as it is, exact type and no hook: built only of exact None, bool, int (-2**63
     to 2**64 - 1), float, str (no lone surrogates), bytes, list and dict (keys as well), at most 100 containers deep."""
+
+def pack_numbers(items: list[Any], /) -> bytes | None:
+    """A list of exact ints (-2**63 to 2**63 - 1) or of exact floats as a column of machine words; None: it is neither, or
+    empty. TypeError: no list."""
+
+def unpack_numbers(column: bytes, low: int, high: int, /) -> list[Any]:
+    """Its numbers `low` to `high` (exclusive). ValueError: it is no column, or has not so many."""

@@ -1,6 +1,6 @@
 /* What the C files of the extension share: the Python objects, the errors. One noun a file: _ring.c the module and the
    type Ring, producer.c, owner.c and taker.c three of its roles, inbox.c Inbox, run.c its loop, reply.c ReplyBase, segment.c
-   Segment, Span and Ledger, sync.c Sync, process.c and plain.c
+   Segment, Span and Ledger, sync.c Sync, process.c, plain.c and numbers.c
    functions. */
 
 #ifndef ACTORS_BINDING_H
@@ -82,7 +82,7 @@ PyTypeObject *reply_register(PyObject *module);
 bool inbox_register(PyObject *module, PyTypeObject *ring, PyTypeObject *reply);
 bool sync_register(PyObject *module);
 extern PyMethodDef process_methods[];
-extern PyMethodDef plain_methods[];
+extern PyMethodDef plain_methods[], number_functions[];
 extern PyMethodDef segment_functions[];
 bool segment_register(PyObject *module);
 

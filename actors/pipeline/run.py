@@ -16,6 +16,7 @@ import functools
 import queue
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ActorDied, ActorsError, CodecError, StageError
@@ -93,12 +94,12 @@ class Run(Iterator[Any]):
     def __iter__(self) -> Iterator[Any]:
         if self._position is not None:
             return self._one_by_one()
-        return self._chunk_by_chunk()
+        return chain.from_iterable(self._chunks())
 
-    def _chunk_by_chunk(self) -> Iterator[Any]:
-        yield from self._items
+    def _chunks(self) -> Iterator[Iterator[Any]]:
+        yield self._items
         while self._fill():
-            yield from self._items
+            yield self._items
 
     def _one_by_one(self) -> Iterator[Any]:
         while True:
@@ -170,7 +171,7 @@ class Run(Iterator[Any]):
         match result:
             case Chunk():
                 self._chunk = result
-                self._items = iter(unpack(result))
+                self._items = iter(unpack(result, self.engine.crew.arena))
                 self._given = time.monotonic()
                 return False
             case Over(failure):

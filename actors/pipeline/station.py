@@ -19,11 +19,11 @@ from collections import deque
 
 from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS, Answer, Batch, Failure
 from .chunk import Chunk, part
-from .stage import LONGEST_BATCH
 
 AIM = 0.004  # seconds of work in a batch
 SHORT = 0.02  # seconds: after batches of less, the next one waits at the worker already
 GROWTH = 8  # a batch is at most so many times the one before
+MOST = 4096  # inputs in a batch: beside so many it costs little itself, and longer ones leave others idle
 WINDOW = 4 << 20  # bytes
 LARGEST = 1 << 18  # bytes of inputs in a batch, unless one is larger
 DEATHS = 3  # processes that die under one input, alone in their hands, before it counts as the cause
@@ -59,7 +59,7 @@ class Station:
         self.numbered = self.released = 0  # inputs: numbered so far; those before this one are let go
         self.held = 0  # bytes of results that wait for their turn
         self.closed = self.finishing = self.over = False
-        self.seconds_an_item = 0.0
+        self.seconds_an_item = self.weight = 0.0  # a mean over the latest `weight` items
         self.size = batch or 1
         self.short = True
         # counts for people
@@ -263,9 +263,10 @@ class Station:
         batch.seconds += seconds
         if done and not batch.finish:
             each, batch.seconds = batch.seconds / done, 0.0
-            self.seconds_an_item = each if not self.seconds_an_item else (self.seconds_an_item + each) / 2
+            self.weight = self.weight / 2 + done
+            self.seconds_an_item += (each - self.seconds_an_item) * done / self.weight
             fits = int(AIM / max(self.seconds_an_item, 1e-9))
-            self.size = self.fixed or max(1, min(fits, self.size * GROWTH, LONGEST_BATCH))
+            self.size = self.fixed or max(1, min(fits, self.size * GROWTH, MOST))
         elif not self.short:
             self.size = self.fixed or 1
 

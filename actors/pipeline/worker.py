@@ -33,11 +33,12 @@ from ..exits import ExitReason
 from ..failures import describe, encode_error
 from ..supervision import Backoff
 from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS
-from .chunk import unpack
+from .chunk import is_column, unpack
 from .held import NOTHING, Held, Part, shown
 
 PART_SECONDS = 0.02
-QUICK, STRIDE = 0.00002, 64  # below so many seconds an input, a look at the clock every so many
+QUICK = 0.00002  # seconds an input; below, the clock is looked at every LOOK seconds, after STRIDE inputs at the latest
+LOOK, STRIDE = 0.0013, 512
 PAGE = resource.getpagesize()
 MORE = ("__await__", "__next__", "__anext__")  # a result that has one of these is more than a value
 END = object()  # in place of an input: `finish` is to be called
@@ -211,7 +212,7 @@ class Worker(Actor):
                 results.extend(map(self.call, block))
         except BaseException as raised:
             error = raised
-        if self.plain.issuperset(map(type, results)):
+        if is_column(results) or self.plain.issuperset(map(type, results)):
             place = len(results)
             part.anchors.append((len(part.values), held.index))
             part.values += results
@@ -328,7 +329,7 @@ class Worker(Actor):
             if part.failed is None and not held.has_more():
                 self.last = held.first
         if done:
-            self.stride = STRIDE if seconds / done < QUICK else 1
+            self.stride = min(STRIDE, int(LOOK * done / seconds)) if seconds < QUICK * done else 1
         full = self.max_memory is not None and resident() > self.max_memory
         chunks = [list(chunk) for chunk in part.chunks]
         skipped = [list(each) for each in part.skipped]

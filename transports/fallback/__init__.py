@@ -13,6 +13,7 @@ import os
 from .inbox import Inbox, News, ReplyBase
 from .layout import CLOSED, EMPTY, FULL, HEADER, LARGE, LEFT, NOMEM, RECORD, SLOT, STUCK, Corrupt
 from .libc import prctl
+from .numbers import pack_numbers, unpack_numbers
 from .plain import is_plain
 from .ring import Record, Ring, create
 from .segment import Ledger, Segment, Span, address, memory
@@ -44,9 +45,11 @@ __all__ = [
     "create_sync",
     "is_plain",
     "memory",
+    "pack_numbers",
     "prctl",
     "sibling",
     "stamp",
+    "unpack_numbers",
 ]
 
 
