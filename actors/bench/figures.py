@@ -104,6 +104,14 @@ FIGURES = (
         "cpu.pool",
         more_is_better=True,
     ),
+    Figure(
+        "stream",
+        "pipeline: arrays of 8 MB through 3 stages of a process each, in order",
+        "/s",
+        1.0,
+        "stream.pools",
+        more_is_better=True,
+    ),
     Figure("idle", "CPU of 20 idle actors and their system", "% of a core", 100.0),
 )
 
@@ -169,6 +177,10 @@ CASES = (
     Case("tiny.mpire", "mpire, imap", f"{ROOT}.peers.pools", needs="mpire"),
     Case("cpu.actors", "actors", PIPELINES),
     Case("cpu.pool", "multiprocessing.Pool.imap, fork, chunksize 10", PYTHON),
+    Case("stream.actors", "actors", PIPELINES, needs="numpy"),
+    Case("stream.pools", "multiprocessing.Pool.imap, three chained", PYTHON, needs="numpy"),
+    Case("stream.pool", "multiprocessing.Pool.imap, thrice through one of three", PYTHON, needs="numpy"),
+    Case("stream.stage", "multiprocessing.Pool.imap, all in one stage of two", PYTHON, needs="numpy"),
     Case("idle.actors", "actors", OURS),
 )
 
@@ -194,6 +206,7 @@ TARGETS = (
     Target("lock.actors", ratio=100.0),
     Target("tiny.actors", ratio=1.0, open=True),  # the reference is the best of five chunk sizes
     Target("cpu.actors", ratio=0.9),
+    Target("stream.actors", ratio=3.0),
     Target("idle.actors", limit=0.5),
 )
 

@@ -21,16 +21,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
     from multiprocessing.synchronize import Event
 
+    import numpy
+
 Message = dict[str, object]
+Array: TypeAlias = "numpy.ndarray[Any, numpy.dtype[numpy.float64]]"
 MESSAGE: Message = {"id": 123456, "name": "temperature-1", "value": 21.5, "unit": "celsius", "ok": True}  # packed: 60 B
 TELLS = 40_000
 SENDERS = 4
@@ -40,7 +45,9 @@ MEGABYTES, ARRAYS = 300, 50  # of 1 MB and of 8 MB
 TASKS = 10_000
 TINY = 100_000
 WARM = 2_000
+TIMES = 3  # a short run is measured so often, its median counts
 BURNS = 1_500
+FRAMES = 30  # of 8 MB
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -421,23 +428,78 @@ def burn(number: int) -> int:
 
 def tiny_imap_single() -> float:
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        return _through(pool.imap(double, range(WARM)), pool.imap(double, range(TINY)))
+        return _through(lambda count: pool.imap(double, range(count)))
 
 
 def tiny_imap_best() -> float:
-    best = 0.0
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        for size in (500, 1_000, 2_500, 5_000, 10_000):
-            best = max(best, _through(pool.imap(double, range(WARM), 100), pool.imap(double, range(TINY), size)))
-    return best
+        sizes = (500, 1_000, 2_500, 5_000, 10_000)
+        return max(statistics.median(_through(partial(_imap, pool, size)) for _ in range(TIMES)) for size in sizes)
 
 
-def _through(warm: Iterator[int], items: Iterator[int]) -> float:
-    for _ in warm:
+def _imap(pool: Pool, size: int, count: int) -> Iterator[int]:
+    return pool.imap(double, range(count), size)
+
+
+def _through(results: Callable[[int], Iterator[int]]) -> float:
+    """Items a second, asked for after warm workers have nothing left to do."""
+    for _ in results(WARM):
         pass
     start = time.perf_counter()
-    assert sum(1 for _ in items) == TINY
+    assert sum(1 for _ in results(TINY)) == TINY
     return TINY / (time.perf_counter() - start)
+
+
+def frames(count: int) -> Iterator[Array]:
+    """Arrays of 8 MB."""
+    import numpy
+
+    some = [numpy.arange(1.0 * (1 << 20)) + number for number in range(4)]
+    return (some[number % len(some)] for number in range(count))
+
+
+def scaled(array: Array) -> Array:
+    return array * 2.0
+
+
+def shifted(array: Array) -> Array:
+    return array + 1.0
+
+
+def rooted(array: Array) -> Array:
+    root: Array = array**0.5
+    return root
+
+
+def all_three(array: Array) -> Array:
+    return rooted(shifted(scaled(array)))
+
+
+def stream_through_pools() -> float:
+    """Three stages, a process each, as ours."""
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(1) as first, fork.Pool(1) as second, fork.Pool(1) as third:
+        return _streamed(lambda items: third.imap(rooted, second.imap(shifted, first.imap(scaled, items))))
+
+
+def stream_through_a_pool() -> float:
+    """Three stages on the processes of one pool."""
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        return _streamed(lambda items: pool.imap(rooted, pool.imap(shifted, pool.imap(scaled, items))))
+
+
+def stream_in_one_stage() -> float:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return _streamed(lambda items: pool.imap(all_three, items))
+
+
+def _streamed(run: Callable[[Iterator[Array]], Iterator[Array]]) -> float:
+    """Arrays a second, by workers that are warm."""
+    for _ in run(frames(5)):
+        pass
+    start = time.perf_counter()
+    assert sum(1 for _ in run(frames(FRAMES))) == FRAMES
+    return FRAMES / (time.perf_counter() - start)
 
 
 def cpu_pool() -> float:
@@ -472,6 +534,9 @@ CASES: dict[str, Callable[[], float]] = {
     "tiny.imap1": tiny_imap_single,
     "tiny.imap": tiny_imap_best,
     "cpu.pool": cpu_pool,
+    "stream.pools": stream_through_pools,
+    "stream.pool": stream_through_a_pool,
+    "stream.stage": stream_in_one_stage,
 }
 
 if __name__ == "__main__":
