@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..system import ActorSystem
 
 FALLS = 5  # restarts of a worker in a row that come to nothing before its stage counts as broken
+PATIENCE = 0.2  # seconds for whoever has the baton, unless Ctrl-C has taken it for ever
 CHUNK = 16_384  # results a chunk at the end of the line
 log = logging.getLogger("actors.pipeline")
 
@@ -72,6 +73,8 @@ class Engine:
 
     def post(self, event: Event) -> None:
         """Let this happen, and what follows from it."""
+        if self.closed:
+            return
         self._events.append(event)
         while self._events and not self.closed and self._baton.acquire(blocking=False):
             try:
@@ -109,14 +112,15 @@ class Engine:
 
     def forget(self) -> None:
         """After `close` and the end of all workers: let go of what was under way, and of the memory that it lies in."""
+        if self._baton.acquire(timeout=PATIENCE):  # for good: nothing happens any more
+            for station in self.flow.stations:
+                station.discard()
+        self._events.clear()
         while True:
             try:
                 self.results.get_nowait()
             except queue.Empty:
                 break
-        if self._baton.acquire(blocking=False):  # for good: nothing happens any more
-            for station in self.flow.stations:
-                station.discard()
 
     def _end(self) -> None:
         if not self.over:
