@@ -67,6 +67,7 @@ class Guardian:
         self.system: str = config["system"]
         self.program: int = config["program"]
         self.leaving = 0.0  # since when
+        self.killing = False  # the program wants no more answers
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.epoll = select.epoll()
         self.timers = Timers()
@@ -203,6 +204,7 @@ class Guardian:
         """The program leaves: drain (no time limit), stop (shutdown times) or kill."""
         if self.virtual is not None:
             self.virtual.release()
+        self.killing = self.killing or how == "kill"
         now = self.alarms.now()
         self.hands.perform(self.tree.kill_all(now) if how == "kill" else self.tree.stop_all(now, drain=how == "drain"))
 
@@ -223,8 +225,10 @@ class Guardian:
         self.watch.log_dead()
         self.boxes.log_left()
         self.leaving = self.leaving or time.monotonic()
-        unread = self.mailroom.readers.get(self.owner.id) and time.monotonic() < self.leaving + PATIENCE
-        if self.peers.flush() or unread:
+        unread = self.mailroom.readers.get(self.owner.id) or (
+            not self.killing and self.segments.answers_for(self.owner.id)
+        )
+        if self.peers.flush() or (unread and time.monotonic() < self.leaving + PATIENCE):
             self.timers.after(0.003, self.leave)
             return
         os._exit(0)

@@ -97,6 +97,11 @@ class Segments:
                 segment.owner = 0
                 self._look_at(segment)
 
+    def answers_for(self, endpoint: int) -> bool:
+        """Has this process large answers that it has not taken hold of yet?"""
+        ledger, word = self._ledger, to_asker(endpoint)
+        return ledger is not None and any(ledger.held(each.index, word, RECEIVER) for each in self.by_id.values())
+
     def info(self) -> dict[str, int]:
         """Bytes of segments, of those that somebody has a lease on, and of the budget."""
         ledger, segments = self._ledger, self.by_id.values()

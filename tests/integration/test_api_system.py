@@ -181,6 +181,30 @@ def test_answers_can_be_read_after_the_end_as_an_executors_can(size: int) -> Non
     assert [len(reply.result(0)) for reply in replies] == [size] * 10
 
 
+def test_large_answers_are_not_lost_when_the_program_is_slow_to_collect_them() -> None:
+    """The guardian outlives the last actor until the program has taken hold of them: its reader is kept busy meanwhile."""
+
+    class Maker(Actor):
+        def make(self, size: int) -> bytes:
+            return bytes(size)
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    with ActorSystem(system_name()) as system:
+        maker = system.spawn(Maker)
+        pid = maker.ask(Maker.pid).result(10)
+
+        def dally(_: object) -> None:
+            until(lambda: not alive(pid), "the maker has ended", 20.0)
+            time.sleep(0.2)  # long after the guardian would have gone, which can't be seen from here
+
+        replies = [maker.ask(Maker.make, 1_000_000)]
+        replies[0].add_done_callback(dally)  # by the reader
+        replies += [maker.ask(Maker.make, 1_000_000 + number) for number in (1, 2)]
+    assert [len(reply.result(0)) for reply in replies] == [1_000_000, 1_000_001, 1_000_002]
+
+
 def test_leaving_with_by_an_exception_applies_the_shutdown_times(journal: Journal) -> None:
     with pytest.raises(RuntimeError, match="in the block"), ActorSystem(system_name()) as system:
         counter = system.spawn(Counter, shutdown=0.05)
