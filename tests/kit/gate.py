@@ -11,7 +11,8 @@ from pathlib import Path
 
 
 class Gate:
-    """Closed until `open` is called; then for one waiter."""
+    """Closed until `open` is called; then for whoever waits at that moment. Several waiters have a gate each: the kernel
+    lets all go that are at one, and an `open` for the next of them would wait for ever."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
@@ -26,5 +27,5 @@ class Gate:
         os.close(os.open(self.path, os.O_RDONLY))
 
     def open(self) -> None:
-        """In the test: let one waiter pass; blocks until there is one."""
+        """In the test: let the waiter pass; blocks until there is one."""
         os.close(os.open(self.path, os.O_WRONLY))
