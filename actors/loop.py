@@ -440,7 +440,7 @@ class Loop(LocalCalls):
 
     def _on_stop(self, body: bytes, sender: int, corr: int) -> None:
         if wire.loads(body)["final"]:
-            self.draining = True
+            self.draining = not self.leaving  # one that is to be replaced has said so: the next process drains
         else:
             self._leave(ExitReason("shutdown"))
         self._wake_all()

@@ -7,14 +7,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors import Actor, ActorRef, ActorSystem, Backoff
 from actors.supervision import Child, Supervisor
-from kit import History, Journal, alive, kill, system_name, until
+from kit import Gate, History, Journal, alive, kill, system_name, until
 
 AT_ONCE = Backoff(0.0, 0.0)
 
@@ -234,6 +236,10 @@ class Keeping(Actor):
     def add(self) -> None:
         self.count += 1
 
+    def add_behind(self, gate: Gate) -> None:
+        gate.wait()
+        self.add()
+
     def on_stop(self, reason: object) -> None:
         self.journal.write("total", self.count)
 
@@ -245,3 +251,23 @@ def test_state_that_is_kept_goes_through_every_replacement_also_in_a_drain(journ
         for _ in range(50):
             keeping.tell(Keeping.add)
     assert [int(total) for _, total in journal.rows()] == [7, 14, 21, 28, 35, 42, 49, 50]
+
+
+def test_a_limit_that_is_reached_as_the_drain_begins_takes_nothing_back(journal: Journal, tmp_path: Path) -> None:
+    """The word that the system ends comes when the process has already said that it is to be replaced."""
+    gate = Gate(tmp_path / "gate")
+    with ActorSystem(system_name()) as system:
+        keeping = system.spawn(Keeping, journal, max_messages=2)
+        keeping.tell(Keeping.add)
+        keeping.tell(Keeping.add_behind, gate)
+        for _ in range(3):
+            keeping.tell(Keeping.add)
+
+        def let_go() -> None:
+            until(lambda: keeping.info()["status"] == "stopping", "the system ends")
+            gate.open()
+
+        letting_go = threading.Thread(target=let_go)
+        letting_go.start()
+    letting_go.join()
+    assert [int(total) for _, total in journal.rows()] == [2, 4, 5]
