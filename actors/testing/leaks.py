@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -122,15 +123,19 @@ def _sockets() -> list[str]:
 
 
 def _used_by_others(path: str) -> bool:
-    """Is a file mapped by a process that is not of this run? Then it is that one's to remove."""
+    """Is a file mapped by a process that is not of this run, or does its name say that it is one's (`sem.loky-4711-x`,
+    `joblib_memmapping_folder_4711_x`: the first number that stands alone)? Then it is that one's to remove."""
+    number = re.search(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])", Path(path).name)
+    named = int(number[0]) if number else 0
     ours = {
         os.getpid(),
         *(each.pid for each in descendants(os.getpid())),
         *(each.pid for each in marked(os.environ[RUN])),
     }
     for maps in Path("/proc").glob("[0-9]*/maps"):
+        pid = int(maps.parent.name)
         try:
-            if int(maps.parent.name) not in ours and path in maps.read_text():
+            if pid not in ours and (pid == named or path in maps.read_text()):
                 return True
         except OSError:
             continue

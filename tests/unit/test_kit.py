@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import pickle
+import secrets
 import signal
 import socket
 import subprocess
@@ -124,6 +125,19 @@ def test_the_leak_guard_waits_for_what_is_about_to_end(monkeypatch: pytest.Monke
     monkeypatch.setattr(leaks_module, "PATIENCE", 5.0)
     with LeakGuard():
         threading.Timer(0.05, lambda: None).start()
+
+
+def test_a_file_that_bears_the_number_of_somebody_elses_process_is_that_ones() -> None:
+    """As those of joblib and loky do, which any other program on this machine may be using."""
+    guard = LeakGuard()
+    with guard:
+        paths = {pid: Path("/dev/shm") / f"kit_{pid}_{secrets.token_hex(8)}" for pid in (1, os.getpid())}
+        for path in paths.values():
+            path.touch()
+        found = [each for each in guard.left() if "/kit_" in each]
+        for path in paths.values():
+            path.unlink()
+    assert found == [f"file {paths[os.getpid()]}"]
 
 
 def history(*begun: str) -> History:
