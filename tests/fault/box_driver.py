@@ -5,6 +5,7 @@ each with an endpoint of its own, die by SIGKILL at the points that takers.h and
 would do it.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -217,11 +218,17 @@ def many_die(ring: Any, rng: random.Random, deaths: int) -> dict[str, Any]:
             pid = fork(partial(produce, box, sender, counts, stop, point, calm))
             lanes[sender] = pid
         else:
-            endpoint = next(endpoints)
+            endpoint, sender = next(endpoints), 0
             pid = fork(partial(consume, box, endpoint, 1, log, stop, point, calm))
-        fd = os.pidfd_open(pid)
-        if not select.select([fd], [], [], rng.random() * 0.01 if not point else 0.3)[0]:
-            os.kill(pid, signal.SIGKILL)
+        # one without a point dies after its k-th message; one that never came to its point, too
+        progress, slot, most = (
+            (log.lengths, 1, 60 if point else rng.randrange(12)) if endpoint else (counts, sender, 60)
+        )
+        least, fd = progress[slot] + most, os.pidfd_open(pid)
+        while progress[slot] < least and not select.select([fd], [], [], 0.0002)[0]:
+            pass
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
         os.close(fd)
         found["unexpected exits"] += reap(pid) != -signal.SIGKILL
         if endpoint:

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -87,7 +86,8 @@ def test_resizing_under_load_loses_and_doubles_nothing(
         thread.start()
     for _ in range(rounds):
         pool.resize(rng.randrange(1, 5))
-        time.sleep(rng.uniform(0.0, 0.03))
+        more = len(history.accepted) + rng.randrange(300)
+        until(lambda: errors or len(history.accepted) >= more, "more is sent", 30.0)  # noqa: B023
         if kills:
             with contextlib.suppress(ActorDied, ProcessLookupError, TypeError):  # it has left, or is dead already
                 os.kill(rng.choice(pool.members()).info()["pid"], signal.SIGKILL)
