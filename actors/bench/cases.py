@@ -216,12 +216,15 @@ def memory_an_actor() -> float:
 
 
 def gigabyte() -> float:
-    """What the program and four actors that read all of it take beyond the array, of its size."""
+    return growth_of_shared(1 << 30)
+
+
+def growth_of_shared(size: int) -> float:
+    """What the program and four actors that read all of it take beyond an array, of its size."""
     import numpy
 
     from .numeric import Numeric
 
-    size = 1 << 30
     with ActorSystem(memory=2 * size) as system:
         actors = [system.spawn(Numeric) for _ in range(4)]
         for actor in actors:
@@ -251,9 +254,11 @@ def idle() -> float:
 
 CASES: dict[str, Callable[[], float]] = {
     "ask.actors": ask_blocking,
+    "ask.python-ring": ask_blocking,
     "ask.handler": ask_in_a_handler,
     "ask.loop": ask_in_the_programs_loop,
     "tell.actors": tell,
+    "tell.python-ring": tell,
     "tell4.actors": tell_from_four,
     "megabyte.actors": megabyte,
     "array.actors": array,

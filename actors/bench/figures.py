@@ -33,6 +33,7 @@ class Case:
     label: str
     module: str
     needs: str | None = None
+    transport: str | None = None  # what ACTORS_TRANSPORT says, where it is not the machine's own choice
 
     @property
     def figure(self) -> str:
@@ -87,6 +88,17 @@ FIGURES = (
         "memory", "memory a process, 20 with NumPy: PSS and shared memory of the whole", "MB", 1e-6, "memory.process"
     ),
     Figure("gigabyte", "an array of 1 GiB shared with 4 actors: memory (PSS) of all beyond its size", "% of it", 100.0),
+    Figure("signal", "SIGKILL until whoever waits for the end knows", "ms", 1e3, "signal.process"),
+    Figure("socket", "unix socket: a question to the guardian (a peer: to another process)", "µs", 1e6, "socket.pipe"),
+    Figure("fifo", "FIFO: lines of 60 bytes, writer to handler", "k/s", 1e-3, "fifo.open", more_is_better=True),
+    Figure(
+        "append",
+        "file: records, each on disk before the next",
+        "/s",
+        1,
+        "append.fsync",
+        more_is_better=True,
+    ),
     Figure("lock", "lock: `with lock: pass`, nobody else wants it", "ns", 1e9, "lock.manager"),
     Figure(
         "tiny",
@@ -118,12 +130,14 @@ FIGURES = (
 OURS = f"{ROOT}.cases"
 PYTHON = f"{ROOT}.peers.python"
 PIPELINES = f"{ROOT}.pipelines"
+MECHANISMS = f"{ROOT}.mechanisms"
 FLOOR = f"{ROOT}.floor"
 
 CASES = (
     Case("ask.actors", "actors: blocking", OURS),
     Case("ask.handler", "actors: in an actor's async handler", OURS),
     Case("ask.loop", "actors: in the program's asyncio loop", OURS),
+    Case("ask.python-ring", "actors: blocking, ring in Python", OURS, transport="python"),
     Case("ask.pipe", "multiprocessing.Pipe", PYTHON),
     Case("ask.queue", "multiprocessing.Queue, two of them", PYTHON),
     Case("ask.pool", "concurrent.futures.ProcessPoolExecutor", PYTHON),
@@ -134,6 +148,7 @@ CASES = (
     Case("ask.floor-spin", "floor: C, spinning on shared memory", FLOOR, needs="cc"),
     Case("ask.floor-pipe", "floor: C, a byte through pipes", FLOOR, needs="cc"),
     Case("tell.actors", "actors", OURS),
+    Case("tell.python-ring", "actors: ring in Python", OURS, transport="python"),
     Case("tell.queue", "multiprocessing.Queue", PYTHON),
     Case("tell.pipe", "multiprocessing.Pipe", PYTHON),
     Case("tell.ray", "Ray", f"{ROOT}.peers.ray", needs="ray"),
@@ -167,6 +182,15 @@ CASES = (
     Case("memory.actors", "actors", OURS, needs="numpy"),
     Case("memory.process", "multiprocessing, spawn", PYTHON, needs="numpy"),
     Case("gigabyte.actors", "actors", OURS, needs="numpy"),
+    Case("signal.actors", "actors: ref.wait()", MECHANISMS),
+    Case("signal.process", "multiprocessing: Process.join()", PYTHON),
+    Case("socket.actors", "actors: system.lookup", MECHANISMS),
+    Case("socket.pipe", "multiprocessing.Pipe, a byte both ways", PYTHON),
+    Case("fifo.actors", "actors: system.fifo", MECHANISMS),
+    Case("fifo.open", "a file object in another process, line by line", PYTHON),
+    Case("append.actors", "actors: system.file, one `with` for all", MECHANISMS),
+    Case("append.each", "actors: system.file, a `with` for each", MECHANISMS),
+    Case("append.fsync", "flock, write, fsync for each", PYTHON),
     Case("lock.actors", "actors: system.lock", OURS),
     Case("lock.multiprocessing", "multiprocessing.Lock", PYTHON),
     Case("lock.manager", "multiprocessing.Manager().Lock", PYTHON),

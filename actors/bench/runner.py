@@ -78,6 +78,8 @@ def _measure(case: Case, results: Results) -> float | None:
     else:
         command = [sys.executable, "-m", case.module, case.name]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    if case.transport:
+        environment["ACTORS_TRANSPORT"] = case.transport
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
     except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from actors import Actor, ActorSystem, OutOfMemory, Shared
+from actors.bench.cases import growth_of_shared
 from actors.transports._ring import Ledger, Segment, Span, memory
 from kit import Gate, system_name, until
 
@@ -133,6 +134,11 @@ def test_shared_data_is_there_once(system: ActorSystem, spawn) -> None:
     assert memory_of(system)["in_use"] > 0
     with pytest.raises(ValueError, match="closed"):
         assert shared.value is None
+
+
+def test_an_array_that_four_actors_read_takes_less_than_a_twentieth_of_itself_more() -> None:
+    """By the kernel's own account of what each process has, as `actors bench --only gigabyte` does with a GiB."""
+    assert growth_of_shared(128 * MB) < 0.05
 
 
 @pytest.mark.parametrize("value", [b"x" * MB, bytearray(MB), memoryview(bytes(MB)), b"short", np.arange(3)])

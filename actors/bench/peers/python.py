@@ -10,12 +10,14 @@ main module, start as lean as their own users' do. Each case is a function that 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +45,8 @@ PROCESSES = 20
 CAT = 1 << 30  # bytes
 MEGABYTES, ARRAYS = 300, 50  # of 1 MB and of 8 MB
 TASKS = 10_000
+LINE, LINES = b"a line of sixty bytes with its end, as a shell tool writes.\n", 100_000
+APPENDS = 200
 TINY = 100_000
 WARM = 2_000
 TIMES = 3  # a short run is measured so often, its median counts
@@ -385,6 +389,67 @@ def lock_in_turn(lock: AbstractContextManager[object], times: int) -> float:
     return p50(call, warm=5) / times
 
 
+def signal_process() -> float:
+    """SIGKILL to a process until `join` has returned."""
+
+    def kill() -> float:
+        process, connection = answering()
+        start = time.perf_counter()
+        process.kill()
+        process.join()
+        elapsed = time.perf_counter() - start
+        connection.close()
+        return elapsed
+
+    return sorted(kill() for _ in range(7))[3]
+
+
+def socket_pipe() -> float:
+    process, connection = answering()
+
+    def ask() -> None:
+        connection.send(b"?")
+        connection.recv()
+
+    elapsed = p50(ask)
+    stop(process)
+    connection.close()
+    return elapsed
+
+
+def read_lines(path: str, done: Connection) -> None:
+    with open(path, "rb") as pipe:  # noqa: PTH123
+        done.send(sum(len(line) for line in pipe))
+
+
+def fifo_open() -> float:
+    here, there = spawn.Pipe()
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/lines"
+        os.mkfifo(path)
+        reader = spawn.Process(target=read_lines, args=(path, there))
+        reader.start()
+        with open(path, "wb", buffering=0) as pipe:  # noqa: PTH123
+            start = time.perf_counter()
+            for _ in range(LINES // 100):
+                pipe.write(LINE * 100)
+        assert here.recv() == LINES * len(LINE)
+        elapsed = time.perf_counter() - start
+        reader.join()
+    return LINES / elapsed
+
+
+def append_fsync() -> float:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, open(f"{folder}/records", "ab", 0) as file:  # noqa: PTH123
+        start = time.perf_counter()
+        for _ in range(APPENDS):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(LINE)
+            os.fsync(file)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return APPENDS / (time.perf_counter() - start)
+
+
 def lock_multiprocessing() -> float:
     return lock_in_turn(spawn.Lock(), 1000)
 
@@ -529,6 +594,10 @@ CASES: dict[str, Callable[[], float]] = {
     "spawn.process": start_process,
     "kill.process": kill_process,
     "memory.process": memory_process,
+    "signal.process": signal_process,
+    "socket.pipe": socket_pipe,
+    "fifo.open": fifo_open,
+    "append.fsync": append_fsync,
     "lock.multiprocessing": lock_multiprocessing,
     "lock.manager": lock_manager,
     "tiny.imap1": tiny_imap_single,
