@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kit import system_name
 from kit.program import Program
 
 pytestmark = pytest.mark.usefixtures("leak_guard")
@@ -161,16 +162,112 @@ def test_a_zip_app(program: Program) -> None:
     assert program.run("app.pyz") == ["15", "staff staff"]
 
 
-def test_the_python_of_a_virtual_environment(program: Program) -> None:
-    """One that has the library by a .pth file only, as an editable install has it."""
-    venv = program.folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    (site,) = venv.glob("lib/python*/site-packages")
+def environment_of_its_own(folder: Path) -> Path:
+    """The Python of a virtual environment that has the library by a .pth file only, as an editable install has it."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
     (site / "here.pth").write_text(
         "\n".join(entry for entry in sys.path if entry.endswith("site-packages")) + "\n" + str(ROOT)
     )
+    return folder / "bin" / "python"
+
+
+def test_the_python_of_a_virtual_environment(program: Program) -> None:
     program.write("script.py", PROGRAM + "    print(sys.prefix != sys.base_prefix)\n")
-    assert program.run("script.py", python=venv / "bin" / "python") == ["15", "True"]
+    assert program.run("script.py", python=environment_of_its_own(program.folder / "venv")) == ["15", "True"]
+
+
+STORE = """
+import sys
+from dataclasses import dataclass
+from actors import Actor, ActorSystem
+
+@dataclass
+class Point:
+    x: int
+
+class Odd(Exception):
+    pass
+
+class Store(Actor):
+    total = 0
+    def add(self, amount):
+        self.total += amount
+        return self.total
+    def point(self):
+        return Point(1)
+    def fail(self):
+        raise Odd("not today")
+    def kind(self, value):
+        return type(value).__qualname__
+"""
+
+HOST = """
+import sys
+from actors import ActorSystem
+import store
+with ActorSystem(sys.argv[1]) as system:
+    counter, points = system.spawn(store.Store, name="store"), system.mailbox("points")
+    for each in (store.Point(3), 5, store.Point(4), 6):
+        points.put(each)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print("total", counter.ask(store.Store.add, 0).result(10), points.qsize())
+"""
+
+GUEST = """
+import sys
+from actors import Actor, ActorSystem
+class Mine:
+    pass
+class Own(Actor):
+    def double(self, number):
+        return 2 * number
+def tried(call):
+    try:
+        return call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+with ActorSystem.attach(sys.argv[1]) as system:
+    store, points = system.lookup("store"), system.mailbox("points")
+    store.tell("add", 1)
+    print(store.ask("add", 5).result(10), store.ask("kind", Mine()).result(10))
+    print(system.spawn(Own).ask(Own.double, 4).result(20), sys.prefix != sys.base_prefix)
+    print(tried(lambda: store.ask("point").result(10)))
+    print(tried(lambda: store.ask("fail").result(10)))
+    print(tried(lambda: points.get(timeout=5)))
+    print(points.get(timeout=5))
+    def taken():
+        with points.take(timeout=5) as point:
+            return point
+    print(tried(taken))
+"""
+
+
+def test_a_program_of_another_environment_without_the_code_attaches(program: Program) -> None:
+    """Its classes go to the actors by value; of theirs, which it can't import, it hears an error that names them, and
+    what has plain values works as ever."""
+    name = system_name("host")
+    program.write("host/store.py", STORE)
+    program.write("host/host.py", HOST)
+    program.write("guest/guest.py", GUEST)
+    python = environment_of_its_own(program.folder / "venv")
+    host = subprocess.Popen(
+        [sys.executable, "host.py", name], cwd=program.folder / "host", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    with host:
+        assert host.stdout
+        assert host.stdout.readline() == "ready\n"
+        lines = program.run("guest.py", name, python=python, cwd=program.folder / "guest")
+        said, _ = host.communicate("go\n", 30)
+    assert lines[:2] == ["6 Mine", "8 True"]
+    assert lines[2].startswith("CodecError: a message can't be read: ModuleNotFoundError: No module named 'store'")
+    assert lines[3].startswith(f"RemoteError: actor://{name}/store: fail: store.Odd: not today")
+    assert lines[4].startswith("CodecError: a message can't be read: ModuleNotFoundError: No module named 'store'")
+    assert lines[5] == "5"
+    assert lines[6] == lines[4]
+    assert said == "total 6 1\n"  # of the mailbox what it could not read is out as well
 
 
 ROOT = Path(__file__).parents[2]
