@@ -22,7 +22,7 @@ from actors.transports._ring import CLOSED, EMPTY, FULL, HEADER, LEFT, RECORD, C
 Views = tuple[Ring, Ring]
 LOCKS = {*range(320, 376), *range(1024, 1064)}  # glibc follows their pointers, and the promise leaves them out
 FIELDS = [at for at in range(1024 + 384) if at not in LOCKS]
-ROUNDS = 3000
+ROUNDS = [4000, pytest.param(40_000, marks=pytest.mark.nightly)]  # of 1 to 4 flips each
 
 
 @pytest.fixture
@@ -305,7 +305,8 @@ def one_round(seed: int, bell: int) -> None:
     os.close(fd)
 
 
-def test_thousands_of_random_flips_neither_crash_nor_hang_any_consumer(rng: random.Random) -> None:
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_thousands_of_random_flips_neither_crash_nor_hang_any_consumer(rng: random.Random, rounds: int) -> None:
     """As for rings with one consumer: a crash or a hang is a child's exit status, and the seed is in the shared page."""
     base = rng.randrange(1 << 30)
     progress = mmap.mmap(-1, 16)
@@ -314,7 +315,7 @@ def test_thousands_of_random_flips_neither_crash_nor_hang_any_consumer(rng: rand
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             bell = os.eventfd(0, os.EFD_NONBLOCK)
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 signal.alarm(5)
                 struct.pack_into("<q", progress, 0, base + number)
                 one_round(base + number, bell)

@@ -16,7 +16,7 @@ from actors.transports._ring import HEADER, RECORD, Corrupt, Inbox, ReplyBase, R
 
 LOCK = range(320, 376)  # the mutex: glibc follows its pointers, and the promise leaves it out
 FIELDS = [at for at in range(512) if at not in LOCK]
-ROUNDS = 4000
+ROUNDS = [4000, pytest.param(40_000, marks=pytest.mark.nightly)]  # of 1 to 4 flips each
 
 
 def damage(rng: random.Random, memory: mmap.mmap, positions: list[int]) -> str:
@@ -74,7 +74,8 @@ def one_round(seed: int, bell: int) -> None:
     os.close(fd)
 
 
-def test_thousands_of_random_flips_neither_crash_nor_hang_any_method(rng: random.Random) -> None:
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_thousands_of_random_flips_neither_crash_nor_hang_any_method(rng: random.Random, rounds: int) -> None:
     """In a child of its own: a crash or a hang (its alarm) is its exit status, and the seed is in the shared page."""
     base = rng.randrange(1 << 30)
     progress = mmap.mmap(-1, 16)
@@ -83,7 +84,7 @@ def test_thousands_of_random_flips_neither_crash_nor_hang_any_method(rng: random
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             bell = os.eventfd(0, os.EFD_NONBLOCK)
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 signal.alarm(5)
                 struct.pack_into("<q", progress, 0, base + number)
                 one_round(base + number, bell)
