@@ -97,3 +97,35 @@ def test_messages_of_64_megabytes_delay_nobody_elses(system: ActorSystem, times:
     thread.join()
     print(f"{len(waits)} small messages, the slowest took {max(waits) * 1e3:.1f} ms")
     assert statistics.median(waits) < 0.2
+
+
+class Pushy(Actor):
+    """Sends to another one until that has no room, and on."""
+
+    def push(self, other: ActorRef[Pushy]) -> None:
+        while True:
+            other.tell(Pushy.note, BODY)
+
+    def note(self, body: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_two_that_fill_each_others_mailboxes_can_be_ended(system: ActorSystem, how: str, times: int) -> None:
+    """Both wait for room in their handlers; the end of one is no message that waits behind the others, and frees the
+    other one."""
+    for number in range(times):
+        first, second = (
+            system.spawn(Pushy, name=f"{name}-{number}", shutdown=0.1, mailbox=MailboxOptions(capacity=4096))
+            for name in ("first", "second")
+        )
+        first.tell(Pushy.push, second)
+        second.tell(Pushy.push, first)
+        for each in (first, second):
+            until(lambda each=each: each.info()["mailbox"]["bytes"] > 3500, "it is full")  # type: ignore[misc]
+        getattr(first, how)()
+        assert first.wait(20).kind in ("signal", "shutdown")
+        assert second.ask(Pushy.note, BODY).result(30) is None
+        second.kill()
+        second.wait(20)
