@@ -117,7 +117,7 @@ def test_the_death_of_the_user_lets_the_next_one_in(tmp_path: Path) -> None:
     holder = run(path, "writer", "a", tmp_path / "acks", 1)
     until((tmp_path / "acks").exists, "it is in use", 30)
     os.kill(holder.pid, signal.SIGSTOP)
-    for _ in range(100):  # sooner or later it is stopped in the middle of a use
+    for _ in range(1000):  # sooner or later it is stopped in the middle of a use
         try:
             with File(path, timeout=0.05):
                 pass
