@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors import ActorRef, ActorSystem
-from kit import LeakGuard, system_name
+from actors import Actor, ActorRef, ActorSystem
+from kit import LeakGuard, children, process, system_name, until
 
 Spawn = Callable[..., ActorRef[Any]]
 
@@ -22,12 +22,20 @@ def nothing_is_held(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def system(module_leak_guard: LeakGuard) -> Iterator[ActorSystem]:
-    """The system that a module's tests share."""
+    """The system that a module's tests share, with all its own processes: a test's guard would take a later one for a leak."""
     running = ActorSystem(system_name("api"))
     try:
+        running.spawn(Actor).stop()
+        until(lambda: {"zygote", "spare"} <= set(own_processes(running)), "its own processes are there")
         yield running
     finally:
         running.close("kill")
+
+
+def own_processes(system: ActorSystem) -> list[str]:
+    """By the last words of their titles."""
+    found = (process(pid) for pid in children(system.guardian_pid))
+    return [each.title.split()[-1] for each in found if each is not None and each.title]
 
 
 @pytest.fixture

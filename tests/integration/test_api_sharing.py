@@ -13,7 +13,7 @@ import pytest
 from actors import Actor, ActorSystem, OutOfMemory, Shared
 from actors.bench.cases import growth_of_shared
 from actors.transports._ring import Ledger, Segment, Span, memory
-from kit import Gate, system_name, until
+from kit import Gate, Resources, system_name, until
 
 MB = 1 << 20
 
@@ -157,6 +157,30 @@ def test_the_budget_is_kept_and_said(leak_guard: Any) -> None:
         with pytest.raises(OutOfMemory):
             system.share(np.zeros(MB))
         assert memory_of(system)["used"] <= 4 * MB
+
+
+def test_a_gigabyte_beyond_the_budget_is_refused_before_anything_is_allocated(leak_guard: Any) -> None:
+    with ActorSystem(system_name("own"), memory=64 * MB) as system:
+        holder = system.spawn(Holder)
+        value = np.zeros(1 << 30, np.uint8)  # no memory until it is written to
+        before = Resources.of(os.getpid()).resident
+        for call in (lambda: holder.tell(Holder.hold, value), lambda: system.share(value)):
+            with pytest.raises(OutOfMemory, match="1,073,741,824 bytes"):
+                call()
+        assert Resources.of(os.getpid()).resident - before < 16 * MB
+        assert memory_of(system)["used"] == 0
+
+
+@pytest.mark.nightly
+def test_an_argument_of_more_than_two_gibibytes_arrives_whole(leak_guard: Any) -> None:
+    """Beyond 2^31 bytes, where lengths of 32 bits end."""
+    size = 2_200_000_000
+    with ActorSystem(system_name("own"), memory=3 << 30) as system:
+        holder = system.spawn(Holder)
+        value = np.arange(size // 8)
+        assert holder.ask(Holder.size, value).result(120) == size
+        echoed = holder.ask(Holder.echo, value).result(120)
+        assert np.array_equal(echoed, value)
 
 
 def test_who_needs_memory_gets_what_others_do_not_use(leak_guard: Any) -> None:
