@@ -197,13 +197,14 @@ class Desk(Handout):
     def _replace(self, peer: Peer, m: Message, name: str) -> None:
         """Answered when the old process has been told: what is sent from then on is for the next incarnation."""
         guardian = self.guardian
-        answer: Message = {"seq": m["seq"]}
+        answer: Message = {"seq": m.get("seq")}
         if m["uid"] in guardian.tree:
             self._command(m, name)
             guardian.hands.reopen()  # one that had FAILED is resumed
         else:
             answer["ended"] = guardian.registry.ended.get(m["uid"], {"reason": None})
-        guardian.peers.send(peer, answer)
+        if "seq" in m:
+            guardian.peers.send(peer, answer)
 
     def op_forget(self, peer: Peer, m: Message, fds: list[int]) -> None:
         """Nobody waits for the answer to a request any more: what it was to start is stopped again."""

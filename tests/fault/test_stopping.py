@@ -164,7 +164,7 @@ def test_a_tree_is_stopped_in_reverse_order_of_its_start(journal: Journal, nothi
         system.spawn(Worker, journal, name="last")
     order = [row[1] for row in journal.rows()]
     assert order[0] == "last"
-    assert order[1:] == ["tree/c", "tree/b/b2-2", "tree/b/b2-1", "tree/b/b1", "tree/a"]
+    assert order[1:] == ["tree/c", "tree/b/b2/2", "tree/b/b2/1", "tree/b/b1", "tree/a"]
 
 
 def test_leaving_with_handles_all_that_was_accepted(journal: Journal, nothing_is_left: LeakGuard) -> None:

@@ -227,7 +227,7 @@ def test_close_where_with_does_not_fit_and_twice_is_harmless(journal: Journal) -
     system.close()
     system.close()
     assert journal.lines() == ["1"]
-    with system:  # leaving it closes once more
+    with pytest.raises(ActorsError, match="is closed"), system:
         pass
 
 

@@ -474,8 +474,11 @@ def memory_process() -> float:
 
 
 def pss(pid: int, field: str = "Pss") -> int:
-    """Bytes of memory that are a process's proportional share, by the kernel's own account."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    """Bytes of memory that are a process's proportional share, by the kernel's own account. 0: it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
