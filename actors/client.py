@@ -374,6 +374,30 @@ class Client(Directory):
         for stream in [stream for streams in self.streams.values() for stream in streams]:
             stream.close()
 
+    def cut_off(self) -> None:
+        """In a forked child: the connection is its parent's."""
+        text = (
+            f"this process was forked from a program of system {self.system!r} and is not part of it; "
+            f"join it with ActorSystem.attach({self.system!r})"
+        )
+        self.gone, self.forked = f"!{text}", True
+        self.shut()
+        self.streams.clear()
+        self.outbox = Outbox(self)  # what lies in the old one is the parent's
+        self.endpoint.abandon(int(Kind.REFUSED), wire.dumps(["ActorsError", text]))
+        for box in self.boxes.values():
+            box.abandon()
+        self.boxes.clear()
+        self.ports.clear()
+        self.lanes.clear()
+        self.monitors.clear()
+        self.large.clear()
+        self.arena.abandon()
+        self.lock = threading.Lock()
+        self.closing = threading.Lock()
+        self.fetching = threading.RLock()
+        self.sock.close()
+
     def close(self) -> None:
         """Forget the connection without a word."""
         self.gone = f"!system {self.system!r} is closed; start a new ActorSystem"
@@ -412,27 +436,7 @@ def reason_of(wire_reason: dict[str, Any]) -> ExitReason | None:
 
 def _after_fork_in_child() -> None:
     for client in clients.values():
-        text = (
-            f"this process was forked from a program of system {client.system!r} and is not part of it; "
-            f"join it with ActorSystem.attach({client.system!r})"
-        )
-        client.gone, client.forked = f"!{text}", True
-        client.shut()
-        client.streams.clear()
-        client.outbox = Outbox(client)  # what lies in the old one is the parent's
-        client.endpoint.abandon(int(Kind.REFUSED), wire.dumps(["ActorsError", text]))
-        for box in client.boxes.values():
-            box.abandon()
-        client.boxes.clear()
-        client.ports.clear()
-        client.lanes.clear()
-        client.monitors.clear()
-        client.large.clear()
-        client.arena.abandon()
-        client.lock = threading.Lock()
-        client.closing = threading.Lock()
-        client.fetching = threading.RLock()
-        client.sock.close()
+        client.cut_off()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -197,6 +197,9 @@ class World(Client):
         self._numbers: dict[str, int] = {}
         clients[SYSTEM] = self
 
+    def cut_off(self) -> None:
+        """A forked child has its own copy of all of it."""
+
     # --- who is there
 
     def register(self, name: str, actor: Local[Any] | Stub[Any]) -> ActorRef[Any]:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import os
 import threading
 from typing import Any
 
 import pytest
 
-from actors import Actor, ActorDied, ActorNotFound, ActorRef, ActorsError, CodecError, ExitReason, SpawnError
+from actors import (
+    Actor,
+    ActorDied,
+    ActorNotFound,
+    ActorRef,
+    ActorsError,
+    ActorSystem,
+    CodecError,
+    ExitReason,
+    SpawnError,
+)
 from actors.testing import Local, Sent, local, stub
 
 
@@ -406,3 +417,25 @@ def test_nothing_is_left_of_local_actors() -> None:
         shop.ask(Shop.later, 1)
     del shop
     gc.collect()
+
+
+@pytest.mark.usefixtures("leak_guard")
+def test_a_fork_leaves_local_actors_as_they_are_and_cuts_real_systems_off() -> None:
+    """In the child: a local actor is a copy, the system is the parent's."""
+    with ActorSystem() as own, local(Asked) as actor:
+        assert actor.ask(Asked.number) == 1
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                own.tree()
+            except ActorsError as error:
+                code = 0 if "forked" in str(error) and actor.ask(Asked.number) == 1 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+class Asked(Actor):
+    def number(self) -> int:
+        return 1
