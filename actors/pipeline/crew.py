@@ -5,12 +5,13 @@ Rule: what is asked of a worker is an ask; how it ends is told to `hear`, in wha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SpawnError
+from ..errors import ActorsError, SpawnError
 from ..message import ROOT
 from ..steps import drive, drive_async
 from ..supervision import Backoff, Child, Supervisor
@@ -172,6 +173,10 @@ class Crew:
             await self.supervised.wait_async()
 
     def _forget(self) -> None:
+        """All are asked to stop at once: a supervisor stops one after the other, and each may use up its `shutdown` time."""
         for monitor in self.monitors:
             monitor.cancel()
         self.monitors.clear()
+        with contextlib.suppress(ActorsError):  # the system is gone, and they with it
+            for ref in itertools.chain.from_iterable(self.refs):
+                ref.stop()
