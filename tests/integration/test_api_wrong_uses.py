@@ -7,11 +7,13 @@ import math
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors import Actor, ActorDied, ActorRef, ActorsError, ActorSystem, Backoff, MailboxFull, MailboxOptions, SpecError
+from kit import Gate
 
 NAN = math.nan
 
@@ -25,8 +27,9 @@ class Plain(Actor):
 
     def take(self, data: bytes) -> None: ...
 
-    def fill(self, other: ActorRef[Plain], messages: int) -> None:
+    def fill(self, other: ActorRef[Plain], messages: int, gate: Gate) -> None:
         """Tells with a deadline: where both sides do this, each waits for room that only the other can make."""
+        gate.wait()
         for _ in range(messages):
             other.using(timeout=0.5).tell(Plain.take, bytes(500))
 
@@ -93,12 +96,15 @@ def test_who_asks_after_a_restart_by_hand_asks_the_next_incarnation(plain: Actor
     assert len(set(pids)) == 20
 
 
-def test_two_actors_that_fill_each_others_mailboxes_end_by_their_deadlines(system: ActorSystem) -> None:
+def test_two_actors_that_fill_each_others_mailboxes_end_by_their_deadlines(system: ActorSystem, tmp_path: Path) -> None:
+    gates = Gate(tmp_path / "one"), Gate(tmp_path / "other")
     options = MailboxOptions(capacity=4096)
     one, other = (system.spawn(Plain, mailbox=options, on_error="continue") for _ in range(2))
     letters = system.dead_letters()
-    one.tell(Plain.fill, other, 100)
-    other.tell(Plain.fill, one, 100)
+    one.tell(Plain.fill, other, 100, gates[0])
+    other.tell(Plain.fill, one, 100, gates[1])
+    for gate in gates:  # opens when its actor is in its handler, and takes no mail
+        gate.open()
     assert "is full for 0.5 s" in str(next(letters).reason)
     assert one.ask(Plain.pid).result(20) != other.ask(Plain.pid).result(20)
 
