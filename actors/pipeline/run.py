@@ -136,6 +136,11 @@ class Run(Iterator[Any]):
             return False
         try:
             if self._state == "new":
+                system = self.engine.crew.system
+                if (
+                    system is not None and system._client.reader is None
+                ):  # answers come through the loop that this would block
+                    raise ActorsError("a run on an actor's own system: iterate it with `async for`, in an async method")
                 self._begin(awaits=False)
                 self.engine.crew.start()
                 self.engine.started()

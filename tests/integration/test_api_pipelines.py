@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from actors import Actor, ActorSystem, SpawnError
+from actors import Actor, ActorsError, ActorSystem, SpawnError
 from actors.errors import CodecError, SpecError, StageError
 from actors.pipeline import Pipeline, Stage
 from actors.supervision import Backoff
@@ -505,3 +505,20 @@ def test_stages_of_one_function_get_names_of_their_own() -> None:
     assert [stage.name for stage in Pipeline(double, double, Stage(double, name="third")).stages] == [
         "double", "double-2", "third"
     ]  # fmt: skip
+
+
+class Runner(Actor):
+    def blocking(self) -> list[int]:
+        return list(Pipeline(abs).run([-1, -2], system=self.system))
+
+    async def awaiting(self) -> list[int]:
+        return [item async for item in Pipeline(abs).run([-1, -2], system=self.system)]
+
+
+def test_a_run_on_an_actors_own_system_is_awaited(system: ActorSystem) -> None:
+    runner = system.spawn(Runner)
+    assert runner.ask(Runner.awaiting).result(30) == [1, 2]
+    with pytest.raises(ActorsError, match="async for"):
+        runner.ask(Runner.blocking).result(30)
+    runner.stop()
+    runner.wait(10)
