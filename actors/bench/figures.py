@@ -219,7 +219,7 @@ TARGETS = (
     Target("box.actors", ratio=3.0),
     Target("box4.actors", ratio=3.0),
     Target("cat.actors", ratio=0.5),
-    Target("submit.actors", ratio=4.0, open=True),  # 13 us in half of the runs, some 100 in the others; why is not known
+    Target("submit.actors", ratio=4.0, open=True),  # 13 us in half of the runs, 100 in others; why?
     Target("map.actors", ratio=1.0),
     Target("spawn.actors", ratio=8.0),
     Target("kill.actors", ratio=8.0),
