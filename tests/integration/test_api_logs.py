@@ -42,13 +42,13 @@ class Talker(Actor):
         self.log.info("strange", what=object(), when={1, 2}, text="ä\n€", broken="\udce9")
 
     def standard(self, level: str, text: str) -> None:
-        logging.getLogger("some.library").log(getattr(logging, level), text)
+        logging.getLogger("some.package").log(getattr(logging, level), text)
 
     def standard_exception(self) -> None:
         try:
             raise KeyError("caught")
         except KeyError:
-            logging.getLogger("some.library").exception("it failed")
+            logging.getLogger("some.package").exception("it failed")
 
     def warn(self) -> None:
         warnings.warn("beware", stacklevel=1)
@@ -189,7 +189,7 @@ def test_standard_logging_of_an_actor_takes_the_same_way(quiet: ActorSystem, lin
     talker = quiet.spawn(Talker)
     talker.tell(Talker.standard, "WARNING", "from a library")
     (line,) = lines.until("from a library")
-    assert (line["logger"], line["actor"], line["log_level"]) == ("some.library", talker.address, "warning")
+    assert (line["logger"], line["actor"], line["log_level"]) == ("some.package", talker.address, "warning")
     talker.tell(Talker.standard_exception)
     (line,) = lines.until("it failed")
     assert "KeyError: 'caught'" in line["exception"]
