@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .transports._ring import News
 
 SPIN = 20.0  # microseconds: as good as 50 in measurements, and what the GIL may be held for
+BUDGET = 32  # asks that a coroutine may await without a turn of its event loop
 PATIENCE = 20.0  # milliseconds
 LONGEST = 1e9  # milliseconds: more is too much for poll(2)
 
@@ -59,6 +60,7 @@ class Endpoint:
         self.ids = itertools.count((me << 32) + 1)
         self.inbox = Inbox(bell, replies, None, None)
         self.local = threading.local()
+        self.budget = BUDGET
         self.loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     def blocked(self) -> Ring | None:
@@ -195,8 +197,15 @@ class Endpoint:
         self.loops.clear()
 
     def spin_for(self, reply: Reply[Any]) -> None:
-        """Called by `await`: the loop of a program isn't ours, so no spinning there; only what has come already."""
-        self.pump_for(reply, 0.0)
+        """Called by `await`: the loop of a program isn't ours, so spin only while it has nothing else to do, as far as
+        it lets us see, and let it turn every BUDGET asks, for its descriptors and timers.
+        """
+        self.budget -= 1
+        if self.budget > 0:
+            alone = not getattr(asyncio._get_running_loop(), "_ready", True)
+            self.pump_for(reply, SPIN if alone else 0.0)
+        else:
+            self.budget = BUDGET
 
     def make_room(self, deadline: float | None) -> bool:
         """Wait until fewer than `limit` asks are open. False: not in time, or this thread must not block."""
@@ -258,7 +267,6 @@ class LoopEndpoint(Endpoint):
         global _own
         _own = self
         self.in_sync = False  # true while the loop runs a sync handler: the one place where its thread may block
-        self.budget = 32
         self.mail = mail
         self.handler: asyncio.Task[Any] | None = None  # where one message is handled at a time: the task that does
         self.dispatch: Callable[[], object] = lambda: None  # what sees to the news
@@ -332,12 +340,12 @@ class LoopEndpoint(Endpoint):
             super().attach(loop)
 
     def spin_for(self, reply: Reply[Any]) -> None:
-        """Alone in our own loop: spin right here, but let the loop turn every 32 asks."""
+        """Alone in our own loop: spin right here, but let the loop turn every BUDGET asks."""
         self.budget -= 1
         if self.budget > 0 and threading.get_ident() == self.thread:
             self.pump_for(reply, SPIN)
         else:
-            self.budget = 32
+            self.budget = BUDGET
 
 
 def _in_notebook() -> bool:

@@ -17,6 +17,7 @@ Stable ABI (abi3): one build for Python 3.11 and all later versions. */
 #endif
 
 static PyObject *Corrupt;
+_Atomic bool ring_found_awake;
 
 PyObject *corrupt(const struct ring *r, const char *what)
 {

@@ -59,7 +59,7 @@ typedef struct {
     bool busy;         /* there is a record in hand, */
     uint64_t position; /* here */
     struct ring *last; /* the ring that delivered last */
-    struct spinner spinner;
+    struct spinners spinners;
     unsigned long long caller; /* whose record run() has in hand */
     int left;                  /* messages until run() lets the event loop turn */
 } Inbox;

@@ -11,7 +11,7 @@ Ring object, which is why it knows itself whether it is armed.
 Foreign code (the garbage collector's finalizers) can run where a tuple is made, and where the last reference to a reply
 is dropped. Tuples are made before the look; references are dropped when the ring is in order again.
 
-It spins (spin.h) at most the caller's budget, holding the GIL.
+It spins (spin.h) for the caller's budget, and now and then for longer, holding the GIL.
 
 Rejected: a leader among the waiting threads, and a gate lock (both lost wake-ups or got stuck when a signal handler
 raised). */
@@ -44,7 +44,7 @@ static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
             self->rings[i] = (Ring *)Py_NewRef(given[i]);
             self->rings[i]->r.armed = true; /* by the consumer that died before us, perhaps */
         }
-    self->spinner = SPINNER;
+    self->spinners = SPINNERS;
     return (PyObject *)self;
 }
 
@@ -107,22 +107,26 @@ static void trim(const Inbox *self, int rings)
             ring_trim(lane(self, i));
 }
 
-/* Spin, disarmed, until something arrives or `spin` microseconds have passed. True: something arrived. */
+/* Spin, disarmed, until something arrives or `spin` microseconds (in the dark: more) have passed. True: something did. */
 static bool watch(Inbox *self, int rings, double spin)
 {
-    if (!spin_promises(&self->spinner, self->last ? load(self->last->h->last_cpu) : SPIN_ANY))
+    struct spinner *habit = load(ring_found_awake) ? &self->spinners.awake : &self->spinners.woke;
+    if (!spin_promises(habit, self->last ? load(self->last->h->last_cpu) : SPIN_ANY))
         return false;
     disarm_all(self, rings);
-    uint64_t end = ring_now(CLOCK_MONOTONIC) + (uint64_t)(spin < 1000 ? spin * 1000 : 1000000);
-    bool paid = false;
+    uint64_t start = ring_now(CLOCK_MONOTONIC), now = start;
+    uint64_t brief = (uint64_t)(spin < 1000 ? spin * 1000 : 1000000);
+    uint64_t length = (uint64_t)(spin_length(habit, brief * 1e-3) * 1000);
+    bool came = false;
     do {
-        for (int i = 0; i < 32 && !paid; i++) {
+        for (int i = 0; i < 32 && !came; i++) {
             ring_pause();
-            paid = anything(self, rings);
+            came = anything(self, rings);
         }
-    } while (!paid && ring_now(CLOCK_MONOTONIC) < end);
-    spin_learn(&self->spinner, paid);
-    return paid;
+        now = ring_now(CLOCK_MONOTONIC);
+    } while (!came && now - start < length);
+    spin_learn_habit(&self->spinners, habit, came, now - start <= brief);
+    return came;
 }
 
 /* --- collect */

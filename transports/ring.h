@@ -308,13 +308,17 @@ static inline void ring_strike(const struct ring *r)
         return; /* EAGAIN: the counter is full, so the reader has been told often enough */
 }
 
+extern _Atomic bool ring_found_awake; /* did this process's last send find its reader awake? For spin.h */
+
 /* Wake the consumer if it sleeps. (S) tail written, fence, `sleeping` read; the consumer writes `sleeping`, fence,
    reads the tail: one of the two sees the other. */
 static inline void ring_bell(struct ring *r)
 {
     uint32_t asleep = ASLEEP;
     fence();
-    if (load(r->h->sleeping) == ASLEEP && atomic_compare_exchange_strong(&r->h->sleeping, &asleep, RUNG)) {
+    bool awake = load(r->h->sleeping) == AWAKE;
+    store(ring_found_awake, awake);
+    if (!awake && atomic_compare_exchange_strong(&r->h->sleeping, &asleep, RUNG)) {
         FAULT(r, 6);
         ring_strike(r);
     }

@@ -1,7 +1,13 @@
-/* When a reader spins before it sleeps.
+/* When a reader spins before it sleeps, and for how long.
 
 Rule: never when the last sender ran on this CPU (it can't send while we spin), and rarely while spins did not pay
-lately (a moving rate; 8, 16 ... 256 waits are then left out before the next try).
+lately (a moving rate; 8, 16 ... 256 waits are then left out before the next try). What paid is remembered apart for
+waits after we woke the one we sent to, and after we found it awake: who waits for an answer and has had to wake the
+answerer waits for as long as waking takes, which no short spin outlasts.
+
+Two that talk in turns could so get stuck asleep: each waits for the other's waking, whose spin never pays. A try out of
+the dark is therefore as long as a wake-up (LONG_SPIN). The other then finds us awake, spins for our next message, and
+has it: from there on short spins pay on both sides.
 
 Rejected: fixed spinning (3 to 10 times worse than none when cores are short); sched_yield (ruinous beside busy
 processes). */
@@ -17,8 +23,16 @@ struct spinner {
     uint32_t rate, skip, probe; /* of the spins that paid (of 256); waits to leave out; how many the next time */
 };
 
+/* One process's habits. Any thread may write them: they are hints. */
+struct spinners {
+    struct spinner woke, awake; /* after a send that had to wake its reader; after one that found it awake */
+};
+
 #define SPIN_ANY UINT32_MAX
 #define SPINNER ((struct spinner){128, 0, 8})
+#define SPINNERS ((struct spinners){SPINNER, SPINNER})
+#define LONG_SPIN 150.0 /* us: to wake a process on an idle CPU took 50 to 90 on virtual machines, twice that for both */
+#define SPIN_LIT 64     /* a rate below it is the dark */
 
 /* Does a spin have a chance? `cpu`: on which the last sender ran; SPIN_ANY: not known. */
 static inline bool spin_promises(struct spinner *s, uint32_t cpu)
@@ -31,10 +45,16 @@ static inline bool spin_promises(struct spinner *s, uint32_t cpu)
     return false;
 }
 
+/* Of a spin that would be `short_spin` us long. */
+static inline double spin_length(const struct spinner *s, double short_spin)
+{
+    return s->rate < SPIN_LIT && short_spin < LONG_SPIN ? LONG_SPIN : short_spin;
+}
+
 static inline void spin_learn(struct spinner *s, bool paid)
 {
     s->rate = paid ? s->rate + ((256 - s->rate) >> 3) : s->rate - (s->rate >> 3);
-    if (s->rate >= 64) {
+    if (s->rate >= SPIN_LIT) {
         s->probe = 8;
     } else if (paid) { /* a try out of the dark: believe it */
         s->rate = 100;
@@ -44,6 +64,16 @@ static inline void spin_learn(struct spinner *s, bool paid)
         s->skip = s->probe;
         s->probe = s->probe < 256 ? s->probe * 2 : 256;
     }
+}
+
+/* After a spin by this habit. In the dark after waking the reader, the wake-up that a long spin outlasted says nothing of
+   the next one; after finding it awake, it shows that we are being talked with, and gives the other habit a new try, should
+   one of us fall asleep. */
+static inline void spin_learn_habit(struct spinners *s, struct spinner *habit, bool came, bool soon)
+{
+    spin_learn(habit, came && (soon || habit == &s->awake));
+    if (came && habit == &s->awake)
+        s->woke.skip = 0;
 }
 
 #endif

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 import traceback
 from collections.abc import Callable
@@ -538,6 +539,28 @@ def test_await_gives_value_and_exception(spawn) -> None:
         assert await reply == 2
         with pytest.raises(KeyError):
             await worker.ask(Worker.fail, "why")
+
+    run(main)
+
+
+def test_a_coroutine_that_only_asks_lets_its_loop_turn(spawn) -> None:
+    """Answers that are there at once need no turn; other tasks, timers and descriptors do."""
+    worker = spawn(Worker)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = os.pipe()
+        seen: list[str] = []
+        loop.call_later(0, seen.append, "timer")
+        loop.add_reader(ours, lambda: (seen.append("descriptor"), loop.remove_reader(ours)))
+        other = asyncio.ensure_future(asyncio.sleep(0))
+        os.write(theirs, b"x")
+        for _ in range(200):
+            await worker.ask(Worker.echo, 1)
+        assert other.done()
+        assert sorted(seen) == ["descriptor", "timer"]
+        os.close(ours)
+        os.close(theirs)
 
     run(main)
 
