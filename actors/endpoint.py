@@ -30,6 +30,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from .transports._ring import SLOT, Inbox, Ring
@@ -169,6 +170,38 @@ class Endpoint:
         finally:
             if reply.waitfd == own:
                 reply.waitfd = -1
+
+    def block(
+        self,
+        is_over: Callable[[], bool],
+        rings: list[int],
+        lock: AbstractContextManager[object],
+        end: float | None = None,
+        is_restless: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Block this thread until `is_over()`; who makes it so then writes to all `rings`, under their lock. False: it
+        is later than `end`. While `is_restless()`, what no bell tells of (the guardian's answers) is looked for, too.
+        """
+        own, poll = self._waiter()
+        rings.append(own.fd)
+        try:
+            while not is_over():
+                left = None if end is None else min((end - time.monotonic()) * 1e3, LONGEST)
+                if left is not None and left <= 0:
+                    return False
+                patience = PATIENCE if is_restless() else None
+                rung = poll.poll(left if patience is None or (left is not None and left < patience) else patience)
+                for fd, _ in rung:
+                    if fd == own.fd:
+                        os.eventfd_read(fd)
+                    else:
+                        self.rung(fd, None)
+                if not rung and is_restless():
+                    self.look()
+            return True
+        finally:
+            with lock:  # not while they are written to: this thread may end, and its descriptor with it
+                rings.remove(own.fd)
 
     def _waiter(self) -> tuple[_Eventfd, select.poll]:
         local = self.local

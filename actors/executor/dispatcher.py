@@ -81,6 +81,7 @@ class Dispatcher:
         self.closing = self.killed = self.awaited = False
         self.broken: PoolBroken | None = None
         self.retired: list[ActorRef[Any]] = []  # told to stop
+        self.rings: list[int] = []  # eventfds of the thread that waits for workers that still start
         self.over = threading.Event()  # all is over and the workers are told to stop
         self.finishing = False
         self.pid = os.getpid()
@@ -352,6 +353,8 @@ class Dispatcher:
                 if self.failed_starts >= STARTS or isinstance(outcome, SystemDied):
                     told = self._break(f"no worker can be started: {outcome}", outcome)
             self._advance()
+            for fd in self.rings:
+                os.eventfd_write(fd, 1)
         for each in told:
             each.tell()
         self._finish_if_idle()
@@ -431,6 +434,7 @@ class Dispatcher:
             if self.own:
                 self.system.close("stop")
             elif wait and self.client.gone is None:
+                self.client.endpoint.block(lambda: self.scheduler.starting == 0, self.rings, self.lock)
                 for ref in self.retired:
                     ref.wait()
         except ActorsError as error:  # the system was faster

@@ -119,25 +119,8 @@ class TaskFuture(Future[T]):
         if self.is_over:
             return
         end = None if timeout is None else time.monotonic() + timeout
-        own, poll = endpoint._waiter()
-        self.rings.append(own.fd)
-        try:
-            while not self.is_over:
-                left = None if end is None else (end - time.monotonic()) * 1e3
-                if left is not None and left <= 0:
-                    raise TimeoutError
-                patience = None if self.reply is not None else PATIENCE
-                rung = poll.poll(left if patience is None or (left is not None and left < patience) else patience)
-                for fd, _ in rung:
-                    if fd == own.fd:
-                        os.eventfd_read(fd)
-                    else:
-                        endpoint.rung(fd, None)
-                if not rung and self.reply is None:
-                    endpoint.look()
-        finally:
-            with self.decoding:  # not while `finish` rings: this thread may end, and its descriptor with it
-                self.rings.remove(own.fd)
+        if not endpoint.block(lambda: self.is_over, self.rings, self.decoding, end, lambda: self.reply is None):
+            raise TimeoutError
 
     def ended(self, reply: Reply[Any]) -> None:
         """Called by whoever collects: its worker has answered, or has died."""

@@ -63,6 +63,13 @@ def held(gate: Gate, value: Any = None) -> Any:
     return value
 
 
+def held_after_the_first(folder: Path, gate: Gate) -> None:
+    try:
+        (folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        gate.wait()
+
+
 # --- submit
 
 
@@ -514,6 +521,21 @@ def test_the_workers_may_belong_to_a_system_that_goes_on(own: ActorSystem) -> No
     with ActorPoolExecutor(2, system=own) as executor:
         assert list(executor.map(abs, range(100))) == list(range(100))
         assert own.tree()["children"]
+    assert own.tree()["children"] == []
+
+
+def test_a_worker_that_still_starts_is_gone_when_shutdown_returns(own: ActorSystem, tmp_path: Path, gate: Gate) -> None:
+    """The first worker does it all; the initializer of the second one waits."""
+    with ActorPoolExecutor(2, system=own, initializer=held_after_the_first, initargs=(tmp_path, gate)) as executor:
+        futures = [executor.submit(abs, number) for number in range(10)]
+        assert [future.result() for future in futures] == list(range(10))
+        assert executor._dispatcher.scheduler.starting == 1
+
+        def open_when_it_waits() -> None:
+            until(lambda: bool(executor._dispatcher.rings), "shutdown waits")
+            gate.open()
+
+        threading.Thread(target=open_when_it_waits, daemon=True).start()
     assert own.tree()["children"] == []
 
 
