@@ -18,7 +18,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..endpoint import PATIENCE, SPIN
+from ..endpoint import SPIN
 from ..failures import decode_error
 from ..reply import Reply
 from .worker import Carried
