@@ -79,6 +79,7 @@ def test_a_signal_at_any_moment_of_the_start_or_later_ends_it_all(
             code, _, err = service.end()
         finally:
             service.stop()
-        assert code in (128 + number, -number), (code, err)
+        before_us = code == 1 and "init_import_site" in err  # Python's own start was interrupted
+        assert code in (128 + number, -number) or before_us, (code, err)
         assert "Traceback" not in err or "KeyboardInterrupt" in err, err
         until(lambda: not nothing_is_left.processes_left(), "no process is left", 5.0)
