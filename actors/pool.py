@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 from . import codec, wire
 from .errors import ActorDied, CodecError, SpecError
 from .message import Kind
+from .rebalance import rebalance
 from .ref import ActorRef, message_name
 from .reply import NEVER, Reply, died
 from .routing import Load, Member, Membership, Routing
@@ -31,6 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 Size = int | tuple[int, int]
+SPREADING = ("least-busy", "round-robin")  # any member may have any message
 
 
 class PoolRef(ActorRef[T_co]):
@@ -248,8 +250,12 @@ def load(client: Client, known: Membership, member: Member) -> Load:
 def changed(client: Client, news: dict[str, Any]) -> None:
     """The guardian says that a pool has other members."""
     known = client.pools.get(news["uid"])
-    if known is not None:
-        known.members = [(uid, name) for uid, name in news["members"]]
+    if known is None:
+        return
+    before, known.members = known.members, [(uid, name) for uid, name in news["members"]]
+    new = [each for each in known.members if each not in before]
+    if new and known.routing in SPREADING:
+        rebalance(client, [each for each in before if each in known.members], new)
 
 
 def checked_size(size: Size) -> tuple[int, int]:

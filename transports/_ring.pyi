@@ -76,9 +76,9 @@ class Ring:
         """Push without a lock, for a lane of at most 1 MiB with ONE producer (the guardian's control lane), which must
         not `push` or `answer` there. False: no room (or memory) now. ValueError: too large a lane, or a record that
         can never fit."""
-    def cancel(self, position: int, sender: int, corr: int, /) -> bool:
+    def cancel(self, position: int, sender: int, corr: int, /) -> tuple[bytes, int] | None:
         """Drop a record that is still NEW (under the producers' lock, for which it waits 10 ms at most; identity
-        checked). True: it will never be handled. Not for reply and control lanes."""
+        checked): its body and flags; it will never be handled. None: it was not dropped. Not for reply and control lanes."""
 
     # --- consumer (one Ring object; its reading position is its own)
 

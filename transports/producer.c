@@ -328,8 +328,15 @@ PyObject *producer_put(PyObject *self, PyObject *const *args, Py_ssize_t n)
     return said == BUSY ? NULL : PyBool_FromLong(said >= 0);
 }
 
-/* The record that this sender pushed there and that is still NEW, under the lock: nobody can overwrite it meanwhile. */
-static bool cancel_locked(struct ring *r, uint64_t position, uint64_t sender, uint64_t corr)
+struct dropped {
+    void *body; /* a copy, made under the lock, where no Python object may be */
+    Py_ssize_t length;
+    uint32_t flags;
+};
+
+/* The record that this sender pushed there and that is still NEW, under the lock: nobody can overwrite it meanwhile. False:
+   it is another's or begun, or there is no memory. */
+static bool cancel_locked(struct ring *r, uint64_t position, uint64_t sender, uint64_t corr, struct dropped *d)
 {
     struct view v;
     uint64_t head = load_acquire(r->h->head), tail = load(r->h->tail);
@@ -337,8 +344,11 @@ static bool cancel_locked(struct ring *r, uint64_t position, uint64_t sender, ui
         v.record->corr != corr)
         return false;
     uint32_t state = load(v.record->state);
-    if ((state & 0xff) != NEW)
+    if ((state & 0xff) != NEW || !(d->body = malloc(v.length ? v.length : 1)))
         return false;
+    memcpy(d->body, v.record + 1, v.length);
+    d->length = (Py_ssize_t)v.length;
+    d->flags = v.record->flags;
     tally_intend(&r->h->cancelled, position);
     if (!atomic_compare_exchange_strong(&v.record->state, &state, state | CANCELLED))
         return false;
@@ -356,12 +366,15 @@ PyObject *producer_cancel(PyObject *self, PyObject *const *args, Py_ssize_t n)
         !parse_u64(args[2], &corr))
         return NULL;
     PyThreadState *released = NULL;
+    struct dropped d = {0};
     bool dropped = false;
     if (acquire(r, BRIEF, &released) == 0) {
-        dropped = cancel_locked(r, position, sender, corr);
+        dropped = cancel_locked(r, position, sender, corr, &d);
         ring_unlock(r);
     }
     if (released)
         PyEval_RestoreThread(released);
-    return PyBool_FromLong(dropped);
+    PyObject *said = dropped ? Py_BuildValue("(y#I)", d.body, d.length, d.flags) : Py_NewRef(Py_None);
+    free(d.body);
+    return said;
 }

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import os
 import pickle
+import random
 import signal
 import threading
 from pathlib import Path
@@ -328,6 +329,71 @@ def test_shrinking_loses_nothing_that_was_accepted(pool: Any, tmp_path: Path, ga
     until(lambda: len(journal.lines()) == 40, "what came later was handled by the one that stays")
     late = {row[2] for row in journal.rows() if int(row[1]) >= 100}
     assert late == {ref.members()[0].name}
+
+
+@pytest.mark.parametrize("routing", ["least-busy", "round-robin"])
+def test_what_waits_is_shared_with_new_members(pool: Any, tmp_path: Path, gate: Gate, routing: str) -> None:
+    """A burst comes before the pool has grown: the new members take their part of it, each in the order of asking."""
+    journal = Journal(tmp_path / "journal")
+    ref = pool(Worker, journal, size=1, routing=routing)
+    held = ref.ask(Worker.hold, gate)
+    [first] = ref.members()
+    replies = [ref.ask(Worker.note, number) for number in range(41)]
+    ref.resize(4)
+    until(lambda: len({row[2] for row in journal.rows()}) == 3, "the new ones do what waited at the first")
+    gate.open()
+    assert held.result(20) == first.name
+    assert [reply.result(20) for reply in replies] == list(range(41))
+    did: dict[str, list[int]] = {}
+    for _, number, name in journal.rows():
+        did.setdefault(name, []).append(int(number))
+    assert all(numbers == sorted(numbers) for numbers in did.values())
+    assert 1 <= len(did[first.name]) <= 20
+
+
+def test_what_is_routed_by_key_stays_where_it_is(pool: Any, tmp_path: Path, gate: Gate) -> None:
+    journal = Journal(tmp_path / "journal")
+    ref = pool(Worker, journal, size=1, routing="hash")
+    held = ref.ask(Worker.hold, gate)
+    [first] = ref.members()
+    replies = [ref.ask(Worker.note, number) for number in range(20)]
+    ref.resize(3)
+    until(lambda: len(ref.members()) == 3, "it has grown")
+    gate.open()
+    assert held.result(20) == first.name
+    assert [reply.result(20) for reply in replies] == list(range(20))
+    assert {row[2] for row in journal.rows()} == {first.name}
+
+
+def test_over_changes_of_size_nothing_is_lost_or_done_twice(
+    pool: Any, system: ActorSystem, tmp_path: Path, rng: random.Random
+) -> None:
+    """Asks of several threads are under way, and some are given up, while members come and go."""
+    journal = Journal(tmp_path / "journal")
+    ref = pool(Worker, journal, size=1)
+    done, given_up = set[int](), set[int]()
+
+    def ask(start: int, chance: random.Random) -> None:
+        for first in range(start, start + 600, 40):
+            replies = {number: ref.ask(Worker.note, number) for number in range(first, first + 40)}
+            for number, reply in replies.items():
+                if chance.random() < 0.1 and reply.cancel():
+                    given_up.add(number)
+                else:
+                    done.add(reply.result(30))
+
+    threads = [threading.Thread(target=ask, args=(n * 1000, random.Random(rng.random()))) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        ref.resize(rng.randint(1, 4))
+    for thread in threads:
+        thread.join()
+    assert done | given_up == {n * 1000 + number for n in range(3) for number in range(600)}
+    noted = [int(row[1]) for row in journal.rows()]
+    assert len(noted) == len(set(noted))
+    assert done <= set(noted)
+    until(lambda: not system._client.endpoint.table, "no ask is open")
 
 
 def test_a_pool_with_bounds_grows_under_load_and_shrinks_when_idle(pool: Any, gate: Gate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from actors.endpoint import Endpoint
 from actors.executor.future import TaskFuture
 
 
@@ -22,6 +24,7 @@ def test_whoever_waits_is_not_gone_while_it_is_rung() -> None:
         return SimpleNamespace(fd=bell), poll
 
     endpoint = SimpleNamespace(_waiter=waiter, look=lambda: None)
+    endpoint.block = functools.partial(Endpoint.block, endpoint)
     dispatcher: Any = SimpleNamespace(client=SimpleNamespace(endpoint=endpoint), check_process=waiting.set)
     future: TaskFuture[None] = TaskFuture(dispatcher, "run", b"", 0)
 

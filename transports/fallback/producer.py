@@ -64,6 +64,9 @@ FOREVER: Final = float("inf")
 Message = tuple[Any, int, int, int, int, int]  # body, kind, flags, sender, corr, deadline
 
 
+Dropped = tuple[bytes, int]  # body and flags
+
+
 class Producer:
     """What maps a ring and sends into it."""
 
@@ -135,11 +138,11 @@ class Producer:
             self._ring_bell()
         return said >= 0
 
-    def cancel(self, position: int, sender: int, corr: int, /) -> bool:
+    def cancel(self, position: int, sender: int, corr: int, /) -> Dropped | None:
         for number in (position, sender, corr):
             _check_word(number)
         if self._is_mine() or self.acquire(BRIEF):
-            return False
+            return None
         words = self.words
         try:
             dropped = self._cancel(position, sender, corr)
@@ -285,27 +288,29 @@ class Producer:
 
     # --- cancelling
 
-    def _cancel(self, position: int, sender: int, corr: int) -> bool:
+    def _cancel(self, position: int, sender: int, corr: int) -> Dropped | None:
         """Drop the record that this sender pushed there and that is still NEW; with the lock."""
         words, halves, head = self.words, self.halves, self.words[HEAD]
         tail = words[TAIL]
         if (position - head) & M64 >= (tail - head) & M64:
-            return False
+            return None
         found = self.view(position, tail)
         if found is None or words[(found[0] >> 3) + 2] != sender or words[(found[0] >> 3) + 3] != corr:
-            return False
+            return None
         words[CANCELLING] = position + 1
         libc.fence()
         state_at = (found[0] >> 2) + 1
         if words[TAKING] == position + 1 or halves[state_at] & 0xFF != NEW:
-            return False
+            return None
+        at = found[0]
+        body = bytes(self.bytes[at + RECORD : at + RECORD + found[1]]), FIELDS.unpack_from(self.bytes, at)[3]
         words[CANCELS + 2] = position
         words[CANCELS + 1] = (words[CANCELS] + 1) & M64
         libc.ordered()
         halves[state_at] |= CANCELLED
         # point 9
         words[CANCELS] = words[CANCELS + 1]
-        return True
+        return body
 
     # --- the lock
 
