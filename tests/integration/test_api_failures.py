@@ -566,3 +566,14 @@ def test_a_module_that_cannot_be_imported_there_is_a_clear_spawn_error(
     assert ref.ask("hi").result(5) == "hi"
     ref.kill()
     assert issubclass(SpawnError, ActorsError)
+
+
+def test_every_exception_is_at_the_top_and_in_errors() -> None:
+    found = {
+        name for name in actors.__all__ if isinstance(it := getattr(actors, name), type) and issubclass(it, Exception)
+    }
+    assert {"ActorsError", "ActorDied", "MailboxClosed", "WorkerDied", "PoolBroken"} <= found
+    assert all(getattr(errors, name) is getattr(actors, name) for name in found)
+    assert all(issubclass(getattr(actors, name), errors.ActorsError) for name in found)
+    with pytest.raises(AttributeError):
+        _ = errors.NoSuchError
