@@ -153,7 +153,7 @@ class Ring:
         self, timeout: float, keep: bool, into: list[tuple[bytes, int, int, int]] | None, /
     ) -> tuple[bytes, int, int, int] | int:
         """The next record that nobody has in hand: (body, flags, tries, position); or EMPTY, CLOSED (and nothing is left
-        that could come back from another process), LEFT, STUCK.
+        that could come back from another process), LEFT (also where the owner has taken it back meanwhile), STUCK.
 
         timeout: seconds as in `push`. keep: it stays in hand until `end` or `give_back`; else it is over, unless its
         body lies elsewhere (flag 4). into: a list to which it is appended as well, so that it is known even if a signal

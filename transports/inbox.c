@@ -213,16 +213,22 @@ static Py_ssize_t drain(Inbox *self, int i, const struct places *to)
     return good ? count : -1;
 }
 
+static void strike(const Inbox *self)
+{
+    uint64_t one = 1;
+    if (write(self->bell, &one, sizeof one) < 0)
+        errno = 0; /* EAGAIN: it is full, and rings */
+}
+
 /* Read the bell. Mail may have rung it too, which collect can't deliver: who sleeps for it shall still hear. */
 static void clear_lanes_bell(const Inbox *self)
 {
     const struct ring *mail = lane(self, MAIL);
-    uint64_t count, one = 1;
-    ssize_t said = read(self->bell, &count, sizeof count);
-    if (said == sizeof count && mail && mail->armed && ring_available(lane(self, MAIL)))
-        said = write(self->bell, &one, sizeof one);
-    if (said < 0)
+    uint64_t count;
+    if (read(self->bell, &count, sizeof count) < 0)
         errno = 0; /* EAGAIN: another thread has read it */
+    else if (mail && mail->armed && ring_available(lane(self, MAIL)))
+        strike(self);
 }
 
 /* collect(table, fire, news, spin, mine, clear) */
@@ -249,7 +255,8 @@ static PyObject *inbox_collect(PyObject *object, PyObject *const *args, Py_ssize
         disarm_all(self, MAIL);
         Py_ssize_t answers = drain(self, REPLIES, &to), notices = answers < 0 ? -1 : drain(self, CONTROL, &to);
         if (notices < 0) {
-            arm(self, MAIL); /* for the others */
+            if (!arm(self, MAIL))
+                strike(self); /* for the others that sleep: what came while we were awake has rung nobody */
             return NULL;
         }
         total += answers + notices;

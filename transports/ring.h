@@ -287,18 +287,20 @@ static inline int64_t ring_write(struct ring *r, const struct message *m, uint64
     return (int64_t)tail;
 }
 
-/* Records ever published: also the one whose producer died, or stands, between the tail and the count. */
+/* Records ever published: also the one whose producer died, or stands, between the tail and the count. Looked at twice:
+   between two of these loads one producer may settle its count, and the next one write its intent. */
 static inline uint64_t ring_accepted(struct header *h)
 {
-    uint64_t tail, count;
+    struct tally *t = &h->accepted;
+    uint64_t tail, count, at, next;
     int tries = 1000; /* a scribbler must not keep us here */
     do {
         tail = load_acquire(h->tail);
-        count = load_acquire(h->accepted.count);
-        if (load_acquire(h->accepted.at) == tail)
-            count = load_acquire(h->accepted.next);
-    } while (load(h->tail) != tail && --tries);
-    return count;
+        count = load_acquire(t->count);
+        at = load_acquire(t->at);
+        next = load_acquire(t->next);
+    } while ((load_acquire(t->at) != at || load_acquire(t->count) != count || load(h->tail) != tail) && --tries);
+    return at == tail ? next : count;
 }
 
 static inline void ring_strike(const struct ring *r)
@@ -441,11 +443,12 @@ static inline bool ring_done(struct ring *r, uint64_t position)
     return position != r->head || ring_advance(r);
 }
 
-/* Give the pages of an empty ring back. Only where producers use the lock: a lane of ring_put is never that large. */
+/* Give the pages of an empty ring back. Only where producers use the lock: a lane of ring_put is never that large. (Its
+   count of pages may be: they are counted in steps, which go beyond the end.) */
 static inline void ring_trim(struct ring *r)
 {
     struct header *h = r->h;
-    if (load(h->populated_end) - load(h->populated_base) <= RING_TRIM || ring_trylock(r))
+    if (r->capacity <= RING_TRIM || load(h->populated_end) - load(h->populated_base) <= RING_TRIM || ring_trylock(r))
         return;
     if (load(h->head) == load(h->tail)) {
         ring_forget_pages(h);

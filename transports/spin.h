@@ -16,11 +16,12 @@ processes). */
 #define ACTORS_SPIN_H
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct spinner {
-    uint32_t rate, skip, probe; /* of the spins that paid (of 256); waits to leave out; how many the next time */
+    _Atomic uint32_t rate, skip, probe; /* of the spins that paid (of 256); waits to leave out; how many the next time */
 };
 
 /* One process's habits. Any thread may write them: they are hints. */
@@ -34,36 +35,43 @@ struct spinners {
 #define LONG_SPIN 150.0 /* us: to wake a process on an idle CPU took 50 to 90 on virtual machines, twice that for both */
 #define SPIN_LIT 64     /* a rate below it is the dark */
 
+#define spin_load(word) atomic_load_explicit(&(word), memory_order_relaxed)
+#define spin_store(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)
+
 /* Does a spin have a chance? `cpu`: on which the last sender ran; SPIN_ANY: not known. */
 static inline bool spin_promises(struct spinner *s, uint32_t cpu)
 {
     if (cpu == (uint32_t)sched_getcpu())
         return false;
-    if (s->skip == 0)
+    uint32_t skip = spin_load(s->skip);
+    if (skip == 0)
         return true;
-    s->skip--;
+    spin_store(s->skip, skip - 1); /* of the one that was looked at: another thread's may be the last one */
     return false;
 }
 
 /* Of a spin that would be `short_spin` us long. */
 static inline double spin_length(const struct spinner *s, double short_spin)
 {
-    return s->rate < SPIN_LIT && short_spin < LONG_SPIN ? LONG_SPIN : short_spin;
+    return spin_load(s->rate) < SPIN_LIT && short_spin < LONG_SPIN ? LONG_SPIN : short_spin;
 }
 
 static inline void spin_learn(struct spinner *s, bool paid)
 {
-    s->rate = paid ? s->rate + ((256 - s->rate) >> 3) : s->rate - (s->rate >> 3);
-    if (s->rate >= SPIN_LIT) {
-        s->probe = 8;
+    uint32_t rate = spin_load(s->rate), probe = spin_load(s->probe);
+    rate = paid ? rate + ((256 - rate) >> 3) : rate - (rate >> 3);
+    if (rate >= SPIN_LIT) {
+        probe = 8;
     } else if (paid) { /* a try out of the dark: believe it */
-        s->rate = 100;
-        s->probe = 8;
+        rate = 100;
+        probe = 8;
     } else {
-        s->rate = 60;
-        s->skip = s->probe;
-        s->probe = s->probe < 256 ? s->probe * 2 : 256;
+        rate = 60;
+        spin_store(s->skip, probe);
+        probe = probe < 256 ? probe * 2 : 256;
     }
+    spin_store(s->rate, rate);
+    spin_store(s->probe, probe);
 }
 
 /* After a spin by this habit. In the dark after waking the reader, the wake-up that a long spin outlasted says nothing of
@@ -73,7 +81,7 @@ static inline void spin_learn_habit(struct spinners *s, struct spinner *habit, b
 {
     spin_learn(habit, came && (soon || habit == &s->awake));
     if (came && habit == &s->awake)
-        s->woke.skip = 0;
+        spin_store(s->woke.skip, 0);
 }
 
 #endif

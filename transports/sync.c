@@ -302,17 +302,15 @@ static bool give_back(Sync *self, uint32_t permits)
     struct sync *s = &self->s;
     if (!ready(self))
         return false;
-    if (s->p->kind == SYNC_LOCK && !sync_held(s))
+    if (s->p->kind == SYNC_LOCK && (!sync_held(s) || sync_count(s, sync_word(s))))
         return call(self, "_not_held");
-    uint64_t after = sync_count(s, sync_word(s)) + permits;
-    if (s->p->kind == SYNC_SEMAPHORE && (after > sync_most(s) || (s->p->bounded && after > s->p->limit))) {
+    bool bounded = s->p->kind == SYNC_SEMAPHORE && s->p->bounded && s->p->limit < sync_most(s);
+    int64_t left = sync_give(s, permits, bounded ? s->p->limit : sync_most(s));
+    if (left < 0)
         PyErr_SetString(PyExc_ValueError, "Semaphore released too many times");
-        return false;
-    }
-    uint32_t left = sync_give(s, permits);
-    if (left)
-        tell(self, left);
-    return true;
+    if (left > 0)
+        tell(self, (uint32_t)left);
+    return left >= 0;
 }
 
 /* release(n=1); n for semaphores */
@@ -368,7 +366,7 @@ static PyObject *sync_sleep_method(PyObject *object, PyObject *const *args, Py_s
     double seconds = PyFloat_AsDouble(args[1]);
     if (PyErr_Occurred())
         return NULL;
-    int said = doze(self, seen, seconds < 0 || seconds > 1 ? SYNC_SLICE : (uint64_t)(seconds * 1e9));
+    int said = doze(self, seen, seconds >= 0 && seconds <= 1 ? (uint64_t)(seconds * 1e9) : SYNC_SLICE);
     if (PyErr_CheckSignals() || (!self->open && !(call(self, "_lost") && self->open)))
         return NULL;
     return PyBool_FromLong(said == 0);

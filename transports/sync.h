@@ -229,11 +229,14 @@ static inline uint32_t sync_offer(struct sync *s, uint32_t permits)
     return woken < permits ? permits - woken : 0;
 }
 
-/* Give `permits` back; what is left for coroutines to be told (by the guardian): that many. */
-static inline uint32_t sync_give(struct sync *s, uint32_t permits)
+/* Give `permits` back; what is left for coroutines to be told (by the guardian): that many. -1: there would be more than
+   `most`, and nothing has changed. It is looked at in each turn: somebody else may give back at the same time. */
+static inline int64_t sync_give(struct sync *s, uint32_t permits, uint64_t most)
 {
     for (;;) {
         uint64_t w = sync_word(s);
+        if (sync_count(s, w) + permits > most)
+            return -1;
         uint64_t fields = (w & ~CONTENDED) + permits * ONE;
         bool wanted = w & (CONTENDED | RESERVED) || load(s->p->doorman);
         uint32_t held = sync_held(s);

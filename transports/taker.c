@@ -61,13 +61,6 @@ static bool seize_patiently(struct ring *r, PyThreadState **released)
     return false;
 }
 
-static void release(struct ring *r, PyThreadState *released)
-{
-    takers_unlock(r);
-    if (released)
-        PyEval_RestoreThread(released);
-}
-
 /* --- joining */
 
 /* join(me, most=0) */
@@ -269,6 +262,7 @@ PyObject *taker_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
     if (said != 1)
         return PyLong_FromLong(said);
     uint64_t position = v.position;
+    bool stays = keep || (v.record->flags & RECORD_ELSEWHERE);
     PyObject *tuple = message(&v);
     if (tuple && args[2] != Py_None && PyList_Append(args[2], tuple))
         Py_CLEAR(tuple);
@@ -280,13 +274,16 @@ PyObject *taker_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
         PyErr_Restore(type, value, traceback);
         return NULL;
     }
-    if (keep || (v.record->flags & RECORD_ELSEWHERE)) {
+    if (stays) {
         if (r->most)
             takers_wake_senders(r);
-    } else if (conclude(r, position, HANDED) < 0) { /* still in hand: it comes back when this process ends */
-        Py_CLEAR(tuple);
+        return tuple;
     }
-    return tuple;
+    said = conclude(r, position, HANDED);
+    if (said == 1)
+        return tuple;
+    Py_DECREF(tuple); /* still in hand: it comes back when this process ends; or it has come back, to others */
+    return said < 0 ? NULL : PyLong_FromLong(RING_LEFT);
 }
 
 static bool parse_position(PyObject *object, uint64_t *position)

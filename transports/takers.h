@@ -99,6 +99,7 @@ static inline void takers_mend(struct ring *r)
     uint64_t before = load(t->before);
     tally_mend(r, &r->h->handled, DONE);
     tally_mend(r, &t->settled, DONE);
+    store(t->settled.next, load(t->settled.count)); /* over either way: it may come back, and end with a task_done to follow */
     if (takers_intended(r, &t->taken, &v)) /* the owner may have made it NEW since, with one try more */
         takers_decide(&t->taken, load(v.record->state) != before);
     if (takers_intended(r, &t->given, &v)) /* the owner leaves no taker */
@@ -156,8 +157,11 @@ static inline int takers_full(struct ring *r)
     if (!r->most || takers_waiting(r) < r->most)
         return 0;
     takers_refresh(r);
+    /* Emptiness before the count: no producer is here, so what is empty stays empty, while consumers can take and end
+       what was counted. */
+    bool nothing = load_acquire(r->h->head) == load(r->h->tail);
+    FAULT(r, 23);
     uint64_t waiting = takers_waiting(r);
-    bool nothing = load(r->h->head) == load(r->h->tail);
     if (waiting > r->capacity / sizeof(struct record) || (nothing && waiting))
         return RING_CORRUPT;
     return waiting >= r->most;

@@ -288,14 +288,84 @@ def keeper_is_stopped(ring: Any, rng: random.Random) -> dict[str, Any]:
     return found
 
 
+def room_is_made_meanwhile(ring: Any, rng: random.Random) -> dict[str, Any]:
+    """A producer looks whether a full mailbox is full; before it has done so, all that was in it is over. It has room."""
+    box = Box(ring, most=1)
+    box.put(0, 0)
+
+    def put() -> None:
+        box.join(CHILD)
+        box.ring.fault(-23)
+        if not box.put(0, 1, timeout=0.0):
+            raise RuntimeError("no room")
+
+    pid = fork(put)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    first = box.get(0.0, False)
+    os.kill(pid, signal.SIGCONT)
+    found: dict[str, Any] = {"first": (first or (0, 9))[1], "exit": reap(pid)}
+    found["second"] = (box.get(0.0, False) or (0, 9))[1]
+    return found
+
+
+def begun_end_is_over(ring: Any, rng: random.Random) -> dict[str, Any]:
+    """A consumer dies as it is about to end a `take` block. The message comes back, and another takes it by `get`: it is
+    unfinished until task_done, also when the next death has been mended while an older message is in hand."""
+    box, found = Box(ring), Counter[str]()
+    for number in range(2):
+        box.put(0, number)
+    oldest = box.get(0.0, True)
+
+    def die(point: int) -> None:
+        box.join(CHILD)
+        box.ring.fault(point)
+        got = box.get(0.0, True)
+        if got is not None:
+            box.ring.end(got[3], True)
+
+    for point in (15, 10):
+        found["not killed"] += reap(fork(partial(die, point))) != -signal.SIGKILL
+        box.bury(CHILD)
+        if point == 15:
+            found["not back"] = (box.get(0.0, False) or (0, 9))[1] != 1
+    box.ring.waits()  # inherits
+    if oldest is not None:
+        box.ring.end(oldest[3], True)
+    found["finished too early"] = box.ring.finished(0.0) is not False
+    found["not counted"] = not box.ring.task_done()
+    found["never finished"] = not box.ring.finished(0.0)
+    return dict(found)
+
+
+def taken_back_meanwhile(ring: Any, rng: random.Random) -> dict[str, Any]:
+    """What a consumer has just taken is given back in its name, before it could be handed over: it is not handed over."""
+    box = Box(ring)
+    box.put(0, 0)
+
+    def get() -> None:
+        box.join(CHILD)
+        box.ring.fault(-14)
+        said = box.ring.get(0.0, False, None)
+        if said != ring.LEFT:
+            raise RuntimeError(f"it was handed over: {said}")
+
+    pid = fork(get)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    reclaimed = box.ring.reclaim(CHILD)
+    os.kill(pid, signal.SIGCONT)
+    return {"reclaimed": reclaimed, "exit": reap(pid), "tries": (box.get(0.0, False) or (0, 0, 9))[2]}
+
+
 def main() -> None:
     path, scenario, seed, *rest = sys.argv[1:]
     rng = random.Random(int(seed))
     random.seed(seed)
     signal.alarm(1000 if scenario == "many_die" else 100)
-    scenarios: dict[str, Callable[..., dict[str, Any]]] = {
-        each.__name__: each for each in (taker_dies_at, head_is_left, producer_dies_at, many_die, keeper_is_stopped)
-    }
+    known = (
+        *(taker_dies_at, head_is_left, producer_dies_at, many_die, keeper_is_stopped),
+        *(room_is_made_meanwhile, begun_end_is_over, taken_back_meanwhile),
+    )
+    scenarios: dict[str, Callable[..., dict[str, Any]]] = {each.__name__: each for each in known}
     print(json.dumps(scenarios[scenario](load(path), rng, *map(int, rest))))
 
 

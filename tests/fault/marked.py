@@ -19,7 +19,7 @@ from typing import Any
 
 NAME = "actors.transports.fallback"
 POINT = re.compile(r"^(\s*)# point (\d+)$", re.MULTILINE)
-MARKED = range(1, 23)
+MARKED = range(1, 24)
 
 where: dict[int, int] = {}
 """id of a ring -> its point"""

@@ -24,16 +24,16 @@ from ring_driver import fork, load, reap, shared
 LOCK, SEMAPHORE, BARRIER = 1, 2, 3
 PATIENCE = 30.0  # seconds after which something is taken to be stuck
 CONTENDERS = 8
-BROKEN = 7  # exit code
+BROKEN, REFUSED = 7, 8  # exit codes
 TAKING, SLEEPING, GIVING = (1, 2, 3, 4), (5, 6), (1, 2, 3, 4, 7)  # points in sync.h
 
 
 class Place:
     """One page; `view(slot)` opens it as another process does."""
 
-    def __init__(self, ring: Any, kind: int, n: int) -> None:
+    def __init__(self, ring: Any, kind: int, n: int, bounded: bool = False) -> None:
         self.ring, self.kind, self.n = ring, kind, n
-        self.fd = ring.create_sync(kind, n, False, 100)
+        self.fd = ring.create_sync(kind, n, bounded, 100)
         self.guardian = self.view(0)
 
     def view(self, slot: int) -> Any:
@@ -165,6 +165,30 @@ def overwritten(ring: Any, rng: random.Random) -> dict[str, Any]:
         other.release()
     before = place.guardian.count
     return {"before": before, "held": place.guardian.sweep(1), "count": place.guardian.count}
+
+
+def released_by_two(ring: Any, rng: random.Random) -> dict[str, Any]:
+    """One permit of a bounded semaphore is taken, and two processes give it back at once: one of them is told."""
+    place = Place(ring, SEMAPHORE, 1, True)
+    place.assign(9)
+    mine = place.view(9)
+    mine.acquire()
+
+    def work(other: Any) -> None:
+        other.fault(-1)
+        try:
+            other.release()
+        except ValueError:
+            os._exit(REFUSED)
+
+    pid = started(place, 1, work)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)  # it has looked, and is about to change the word
+    mine.release()
+    while True:
+        os.kill(pid, signal.SIGCONT)
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            return {"refused": os.waitstatus_to_exitcode(status) == REFUSED, "count": place.guardian.count}
 
 
 # --- deaths anywhere
@@ -310,6 +334,7 @@ SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
     "dies_giving": dies_giving,
     "dies_sleeping": dies_sleeping,
     "overwritten": overwritten,
+    "released_by_two": released_by_two,
     "deaths": deaths,
     "handovers": handovers,
     "barrier_dies": barrier_dies,

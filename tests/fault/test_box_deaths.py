@@ -94,3 +94,15 @@ def test_a_consumer_stopped_inside_the_lock_is_named_holds_up_no_owner_and_no_pr
         "exit": 0,
         "next": 1,
     }
+
+
+def test_a_mailbox_that_is_emptied_while_a_producer_looks_whether_it_is_full_has_room(run_box: Run) -> None:
+    assert run_box("room_is_made_meanwhile") == {"first": 0, "exit": 0, "second": 1}
+
+
+def test_a_take_block_that_a_death_kept_from_ending_counts_as_finished_for_nobody(run_box: Run) -> None:
+    assert wrong(run_box("begun_end_is_over")) == {}
+
+
+def test_a_message_taken_back_from_a_process_before_it_was_handed_over_goes_to_another_alone(run_box: Run) -> None:
+    assert run_box("taken_back_meanwhile") == {"reclaimed": 1, "exit": 0, "tries": 1}

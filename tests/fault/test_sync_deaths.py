@@ -72,6 +72,10 @@ def test_what_a_dead_process_held_is_known_after_others_have_changed_the_word(ru
     assert run("overwritten") == {"before": 1, "held": 2, "count": 3}
 
 
+def test_a_bounded_semaphore_is_never_above_its_bound_whoever_releases_at_the_same_time(run: Run) -> None:
+    assert run("released_by_two") == {"refused": True, "count": 1}
+
+
 @pytest.mark.parametrize(("kind", "n"), [(1, 1), (2, 3)], ids=["lock", "semaphore"])
 def test_never_two_holders_tokens_grow_and_no_permit_is_lost_in_two_hundred_deaths(run: Run, kind: int, n: int) -> None:
     findings = run("deaths", kind, n, 200)

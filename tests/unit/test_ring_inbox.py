@@ -213,6 +213,17 @@ def test_a_table_of_other_things_is_a_type_error_and_the_record_stays(side: Side
     assert reply.body == b"kept"
 
 
+def test_an_error_in_collect_wakes_who_sleeps_for_what_is_still_there(side: Side) -> None:
+    """Another thread that sleeps on the bell was not rung for what came while this one was awake."""
+    side.table[1] = object()  # type: ignore[assignment]
+    side.replies.answer(b"", 5, 0, 9, 1)
+    side.replies.answer(b"for another", 5, 0, 9, 2)
+    side.inbox.clear()
+    with pytest.raises(TypeError):
+        side.collect()
+    assert side.is_rung()
+
+
 def test_foreign_code_that_the_garbage_collector_runs_inside_collect_loses_nothing(side: Side) -> None:
     """Tuples of news are made by collect(); each may start the collector, whose finalizers may collect() themselves."""
     entered = []

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from actors.transports import _ring
-from actors.transports._ring import CLOSED, FULL, HEADER, RECORD, SLOT, STUCK, Ring
+from actors.transports._ring import CLOSED, FULL, HEADER, RECORD, SLOT, STUCK, Inbox, Ring
 
 
 def make(capacity: int = 1 << 16) -> Ring:
@@ -86,3 +86,15 @@ def test_put_is_for_small_lanes_that_nobody_trims() -> None:
     assert make(1 << 20).put(b"", 0, 0, 0, 0)
     with pytest.raises(ValueError, match="at most 1 MiB"):
         make(1 << 21).put(b"", 0, 0, 0, 0)
+
+
+def test_the_largest_lane_of_put_is_not_trimmed_either() -> None:
+    """Its sender writes without the lock, perhaps right now, so its pages must not be taken away."""
+    lane, bell = make(1 << 20), os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    inbox = Inbox(bell, None, lane)
+    for length in (20_000, 60_000, *[60_000] * 20):  # the steps in which pages are counted go beyond the end
+        assert lane.put(bytes(length), 1, 0, 0, 0)
+        while inbox.collect({}, [], [], 0, None, False):
+            pass
+    assert lane.stats()["populated"] == lane.capacity
+    os.close(bell)

@@ -12,6 +12,7 @@ import pytest
 
 from actors import transports
 from actors.transports import fallback
+from actors.transports.fallback.layout import ACCEPTED, TAIL
 
 ROOT = Path(__file__).parents[2]
 STUB = ROOT / "transports" / "_ring.pyi"
@@ -58,6 +59,34 @@ def test_it_has_every_name_that_the_stub_of_the_extension_has() -> None:
             mine = getattr(fallback, each.name)
             has = set(dir(mine)).union(*(vars(kind).get("__annotations__", ()) for kind in mine.__mro__))
             assert public(each.body) <= has, each.name
+
+
+class Racing:
+    """The words of a ring, where one producer settles its count, and the next one writes its intent, right before the
+    intent's place is read."""
+
+    def __init__(self, words: memoryview) -> None:
+        self.words = words
+
+    def __getitem__(self, at: int) -> int:
+        if at == ACCEPTED + 2 and self.words[ACCEPTED] == 0:
+            self.words[ACCEPTED] = 1
+            self.words[ACCEPTED + 2], self.words[ACCEPTED + 1] = self.words[TAIL] + 64, 2
+        return int(self.words[at])
+
+
+def test_a_count_that_is_settled_while_it_is_read_counts_no_record_less() -> None:
+    """In C the same code; there the moment is some nanoseconds long, and nobody can be stopped in it."""
+    fd = fallback.create(4096)
+    ring = fallback.Ring(fd)
+    os.close(fd)
+    ring.push(b"published, and not yet counted", 1, 0, 0, 0, 0, 0.0)
+    words, ring.words[ACCEPTED] = ring.words, 0
+    ring.words = Racing(words)  # type: ignore[assignment]
+    try:
+        assert ring.accepted() == 1
+    finally:
+        ring.words = words
 
 
 @pytest.mark.skipif(transports.KIND == "python", reason="they are being held against it right now")

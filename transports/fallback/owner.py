@@ -188,15 +188,16 @@ class Owner(Producer):
     # --- stats
 
     def accepted(self) -> int:
-        """Records ever published: also the one whose producer died, or stands, between the tail and the count."""
+        """Records ever published: also the one whose producer died, or stands, between the tail and the count.
+
+        Looked at twice: between two of these loads one producer may settle its count, and the next one write its intent.
+        """
         words = self.words
         for _ in range(1000):  # a scribbler must not keep us here
-            tail, count = words[TAIL], words[ACCEPTED]
-            if words[ACCEPTED + 2] == tail:
-                count = words[ACCEPTED + 1]
-            if words[TAIL] == tail:
+            tail, count, at, next = words[TAIL], words[ACCEPTED], words[ACCEPTED + 2], words[ACCEPTED + 1]
+            if words[ACCEPTED + 2] == at and words[ACCEPTED] == count and words[TAIL] == tail:
                 break
-        return count
+        return next if at == tail else count
 
     def stats(self) -> dict[str, int]:
         words = self.words

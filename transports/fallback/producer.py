@@ -360,7 +360,9 @@ class Producer:
     def trim(self) -> None:
         """Give the pages of an empty ring back."""
         words = self.words
-        if (words[POPULATED_END] - words[POPULATED_BASE]) & M64 <= TRIM or self._is_mine() or self.acquire(0):
+        if self.capacity <= TRIM or (words[POPULATED_END] - words[POPULATED_BASE]) & M64 <= TRIM:
+            return  # the count alone may say more than a lane of put() has: it goes in steps, beyond the end
+        if self._is_mine() or self.acquire(0):
             return
         try:
             if words[HEAD] == words[TAIL]:

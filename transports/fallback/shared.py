@@ -143,6 +143,7 @@ class Shared(Owner):
         words, before = self.words, self.words[BEFORE]
         self.mend(HANDLED, DONE)
         self.mend(SETTLED, DONE)
+        words[SETTLED + 1] = words[SETTLED]  # over either way: it may come back, and end with a task_done to follow
         if (found := self._intended(TAKEN)) is not None:  # the owner may have made it NEW since, with one try more
             self._decide(TAKEN, found[0] != before)
         if (found := self._intended(GIVEN)) is not None:  # the owner leaves no taker
@@ -304,8 +305,11 @@ class Shared(Owner):
         if not self.most or self._waiting() < self.most:
             return 0
         self._refresh()
-        waiting, words = self._waiting(), self.words
-        if waiting > self.capacity // RECORD or (waiting and words[HEAD] == words[TAIL]):
+        empty = self.words[HEAD] == self.words[TAIL]  # before the count: it stays so, and what was counted may be taken
+        libc.ordered()
+        # point 23
+        waiting = self._waiting()
+        if waiting > self.capacity // RECORD or (waiting and empty):
             raise self.corrupt("the senders' side makes no sense")
         return FULL if waiting >= self.most else 0
 

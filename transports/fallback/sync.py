@@ -320,21 +320,22 @@ class Sync:
             permits = n.__index__()
             if not 1 <= permits <= 0xFFFF:
                 raise ValueError("n must be one or more" if permits < 1 else "Semaphore released too many times")
-        if self._kind == LOCK and not self._held():
+        if self._kind == LOCK and (not self._held() or self._count(page.words[WORD])):
             self._not_held()
             return
-        after = self._count(page.words[WORD]) + permits
-        if self._kind == SEMAPHORE and (after > self._most() or (page.halves[5] and after > page.halves[4])):
-            raise ValueError("Semaphore released too many times")
-        left = self._give(permits)
+        bounded = self._kind == SEMAPHORE and page.halves[5]
+        left = self._give(permits, min(self._most(), page.halves[4]) if bounded else self._most())
         if left:
             self._tell(left)
 
-    def _give(self, permits: int) -> int:
-        """Give back; what is left for coroutines to be told (by the guardian)."""
+    def _give(self, permits: int, most: int) -> int:
+        """Give back; what is left for coroutines to be told (by the guardian). ValueError: there would be more than `most`,
+        which is looked at in each turn: somebody else may give back at the same time."""
         page = self._page
         while True:
             word, held = page.words[WORD], self._held()
+            if self._count(word) + permits > most:
+                raise ValueError("Semaphore released too many times")
             wanted = word & (CONTENDED | RESERVED) or page.halves[DOORMAN]
             fields = (word & ~CONTENDED) + permits * ONE
             if self._change(word, fields | RESERVED if wanted else fields, max(0, held - permits)):

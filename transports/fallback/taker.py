@@ -70,7 +70,8 @@ class Taker(Shared):
                 return said
             item = hand[-1]
             if not keep and not item[1] & ELSEWHERE:
-                self._conclude(item[3], self._finish, False)
+                if not self._conclude(item[3], self._finish, False):  # it has come back, to others
+                    return LEFT
             elif self.most:
                 self.tell_of_room()
         except BaseException:
