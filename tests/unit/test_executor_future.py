@@ -6,23 +6,27 @@ import os
 import select
 import threading
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from actors.endpoint import Endpoint
 from actors.executor.future import TaskFuture
+from kit import until
 
 
 def test_whoever_waits_is_not_gone_while_it_is_rung() -> None:
     """Woken by something else, it sees that the task is over; its thread, and the descriptor, could end before the bell."""
-    waiting, bell = threading.Event(), os.eventfd(0, os.EFD_NONBLOCK)
+    bell = os.eventfd(0, os.EFD_NONBLOCK)
 
     def waiter() -> tuple[Any, Any]:
         poll = select.poll()
         poll.register(bell, select.POLLIN)
         return SimpleNamespace(fd=bell), poll
 
-    endpoint = SimpleNamespace(_waiter=waiter, look=lambda: None)
-    dispatcher: Any = SimpleNamespace(client=SimpleNamespace(endpoint=endpoint), check_process=waiting.set)
+    endpoint: Any = SimpleNamespace(_waiter=waiter, look=lambda: None)
+    endpoint.block = partial(Endpoint.block, endpoint)
+    dispatcher: Any = SimpleNamespace(client=SimpleNamespace(endpoint=endpoint), check_process=lambda: None)
     future: TaskFuture[None] = TaskFuture(dispatcher, "run", b"", 0)
 
     class Rings(list[int]):
@@ -39,8 +43,7 @@ def test_whoever_waits_is_not_gone_while_it_is_rung() -> None:
     future.rings = Rings()
     thread = threading.Thread(target=wait)
     thread.start()
-    while not len(future.rings):
-        waiting.wait(0.01)
+    until(lambda: len(future.rings) or not thread.is_alive(), "it waits")
     future.finish(None)
     thread.join(60)
     assert not thread.is_alive()
