@@ -497,7 +497,7 @@ def test_a_callback_may_shut_it_down(leak_guard: LeakGuard) -> None:
 def test_an_executor_that_nobody_holds_finishes_and_ends(leak_guard: LeakGuard) -> None:
     executor = ActorPoolExecutor(1)
     system, future = executor._dispatcher.system, executor.submit(multiply, 6, 7)
-    over = executor._dispatcher.over
+    over = executor._dispatcher.end.over
     del executor
     gc.collect()
     assert future.result(20) == 42
@@ -532,7 +532,7 @@ def test_a_worker_that_still_starts_is_gone_when_shutdown_returns(own: ActorSyst
         assert executor._dispatcher.scheduler.starting == 1
 
         def open_when_it_waits() -> None:
-            until(lambda: bool(executor._dispatcher.rings), "shutdown waits")
+            until(lambda: bool(executor._dispatcher.crew.rings), "shutdown waits")
             gate.open()
 
         threading.Thread(target=open_when_it_waits, daemon=True).start()
