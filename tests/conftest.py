@@ -16,10 +16,11 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from kit import LeakGuard
+from kit import Gate, Journal, LeakGuard
 
 TIMEOUT = 180.0  # seconds
 STDERR = pytest.StashKey[int]()  # before tests' output is captured
@@ -71,6 +72,18 @@ def pytest_runtest_logfinish() -> None:
 def _watch(item: pytest.Item) -> None:
     marker = item.get_closest_marker("timeout")
     faulthandler.dump_traceback_later(marker.args[0] if marker else TIMEOUT, exit=True, file=item.config.stash[STDERR])
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """Where actors write down what they do."""
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """What actors wait at until the test opens it."""
+    return Gate(tmp_path / "gate")
 
 
 @pytest.fixture

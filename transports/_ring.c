@@ -388,7 +388,8 @@ PyMODINIT_FUNC PyInit__ring(void)
         !add_alias(module, "News", 4) || PyModule_AddObjectRef(module, "Corrupt", Corrupt) ||
         PyModule_AddType(module, ring_type) || !inbox_register(module, ring_type, reply_type) ||
         PyModule_AddFunctions(module, process_methods) || PyModule_AddFunctions(module, plain_methods) ||
-        PyModule_AddFunctions(module, number_functions) ||        PyModule_AddFunctions(module, segment_functions) || !segment_register(module) || !sync_register(module)) {
+        PyModule_AddFunctions(module, number_functions) || PyModule_AddFunctions(module, segment_functions) ||
+        !segment_register(module) || !sync_register(module)) {
         Py_XDECREF(module);
         return NULL;
     }

@@ -1,7 +1,6 @@
 /* What the C files of the extension share: the Python objects, the errors. One noun a file: _ring.c the module and the
    type Ring, producer.c, owner.c and taker.c three of its roles, inbox.c Inbox, run.c its loop, reply.c ReplyBase, segment.c
-   Segment, Span and Ledger, sync.c Sync, process.c, plain.c and numbers.c
-   functions. */
+   Segment, Span and Ledger, sync.c Sync, permits.c its acquire and release, process.c, plain.c and numbers.c functions. */
 
 #ifndef ACTORS_BINDING_H
 #define ACTORS_BINDING_H

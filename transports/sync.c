@@ -3,37 +3,17 @@ users hold.
 
 Rule: a change of the word and of the slot is made under the GIL from the first store to the last, so a slot has one
 writer however many threads and objects a process has. The GIL is released only to sleep; a sleep is a slice, after which
-signals are handled and the connection is looked at. Who was woken tries first and handles signals then: no wake-up is
-lost, and what was taken is returned (`__enter__` is C, so that nothing can be raised between the taking and the block).
+signals are handled and the connection is looked at. Locks and semaphores are taken and given back in permits.c; barriers
+and events are Python's compare-and-swaps of the word.
 
 An object that is not open (new, forked, or its system is gone) asks its subclass's `_reopen`, which opens it or raises;
 in a thread that runs an event loop `_refuse` says whether it may block; `_tell` tells the guardian that coroutines may
-have what was given back.
+have what was given back. */
 
-Rejected: the waiting loop in Python; Ctrl-C between the taking and the return left the lock taken for ever. */
-
-#include "binding.h"
-#include "sync.h"
+#include "sync_type.h"
 
 #include <fcntl.h>
-#include <math.h>
 #include <sys/stat.h>
-
-#define LONGEST 9223372036.0 /* seconds: threading.TIMEOUT_MAX */
-
-struct mapping {
-    struct sync_page *page;
-    int users; /* the object, and its threads that sleep */
-};
-
-typedef struct {
-    PyObject_HEAD struct sync s;
-    struct mapping *mapping;
-    int open;
-} Sync;
-
-static PyObject *running_loop;    /* asyncio._get_running_loop */
-static PyCFunction running_loop_c; /* what is in it, called at each acquire; NULL: it is no builtin here */
 
 /* --- create and map */
 
@@ -138,40 +118,14 @@ static void sync_dealloc(PyObject *object)
 
 /* --- what the subclass is asked */
 
-static bool call(Sync *self, const char *method)
+bool sync_call(Sync *self, const char *method)
 {
     PyObject *said = PyObject_CallMethod((PyObject *)self, method, NULL);
     Py_XDECREF(said);
     return said != NULL;
 }
 
-static bool ready(Sync *self)
-{
-    return self->open || (call(self, "_reopen") && self->open);
-}
-
-/* False: this thread runs an event loop that must not be blocked, and the exception says so. */
-static bool may_block(Sync *self)
-{
-    if (!running_loop) {
-        PyObject *asyncio = PyImport_ImportModule("asyncio");
-        running_loop = asyncio ? PyObject_GetAttrString(asyncio, "_get_running_loop") : NULL;
-        Py_XDECREF(asyncio);
-        if (!running_loop)
-            return false;
-        if (PyObject_TypeCheck(running_loop, &PyCFunction_Type) && PyCFunction_GetFlags(running_loop) == METH_NOARGS)
-            running_loop_c = PyCFunction_GetFunction(running_loop);
-    }
-    PyObject *loop =
-        running_loop_c ? running_loop_c(PyCFunction_GetSelf(running_loop), NULL) : PyObject_CallNoArgs(running_loop);
-    if (!loop)
-        return false;
-    Py_DECREF(loop);
-    return loop == Py_None || call(self, "_refuse");
-}
-
-/* Coroutines may have this much; whoever was killed or cut off before it said so has the guardian say it. */
-static void tell(Sync *self, uint32_t permits)
+void sync_tell(Sync *self, uint32_t permits)
 {
     PyObject *kind, *value, *traceback;
     PyErr_Fetch(&kind, &value, &traceback);
@@ -184,8 +138,7 @@ static void tell(Sync *self, uint32_t permits)
 
 /* --- waiting */
 
-/* Sleep a slice. 0 and so on as sync_sleep, -1: an exception. */
-static int doze(Sync *self, uint64_t seen, uint64_t ns)
+int sync_doze(Sync *self, uint64_t seen, uint64_t ns)
 {
     struct sync s = self->s;
     struct mapping *m = self->mapping;
@@ -197,157 +150,13 @@ static int doze(Sync *self, uint64_t seen, uint64_t ns)
     return said;
 }
 
-/* `seconds` < 0: for ever. 1 taken, 0 not in time, -1 an exception. */
-static int take_until(Sync *self, double seconds)
-{
-    bool waited = false;
-    uint64_t seen, start = ring_now(CLOCK_MONOTONIC), whole = seconds < 0 ? UINT64_MAX : (uint64_t)(seconds * 1e9);
-    for (;;) {
-        if (sync_take(&self->s, waited, &seen))
-            return 1;
-        if (PyErr_CheckSignals())
-            return -1;
-        uint64_t passed = ring_now(CLOCK_MONOTONIC) - start;
-        if (passed >= whole)
-            return 0;
-        int said = doze(self, seen, whole - passed);
-        waited = waited || said == 0 || said == ETIMEDOUT;
-        if (!self->open && !(call(self, "_lost") && self->open))
-            return -1;
-    }
-}
-
-static bool acquire_arguments(Py_ssize_t n, PyObject *const *args, PyObject *names, int *blocking, PyObject **timeout)
-{
-    for (Py_ssize_t i = 0, all = n + (names ? PyTuple_Size(names) : 0); i < all; i++) {
-        PyObject *name = i < n ? NULL : PyTuple_GetItem(names, i - n);
-        bool first = name ? PyUnicode_CompareWithASCIIString(name, "blocking") == 0 : i == 0;
-        if (i > 1 || (name && !first && PyUnicode_CompareWithASCIIString(name, "timeout")) || (first && i != 0 && n)) {
-            PyErr_SetString(PyExc_TypeError, "acquire() takes blocking and timeout");
-            return false;
-        }
-        if (!first)
-            *timeout = args[i];
-        else if ((*blocking = PyObject_IsTrue(args[i])) < 0)
-            return false;
-    }
-    return true;
-}
-
-/* The seconds that a timeout means: -1 for ever, 0 not at all; what threading raises where it makes no sense. */
-static bool acquire_seconds(Sync *self, int blocking, PyObject *timeout, double *seconds)
-{
-    bool lock = self->s.p->kind == SYNC_LOCK;
-    *seconds = blocking ? -1 : 0;
-    if (!timeout || (!lock && timeout == Py_None))
-        return true;
-    double given = PyFloat_AsDouble(timeout);
-    if (given == -1.0 && PyErr_Occurred())
-        return false;
-    if (!blocking && !(lock && given == -1)) {
-        PyErr_SetString(PyExc_ValueError, lock ? "can't specify a timeout for a non-blocking call"
-                                               : "can't specify timeout for non-blocking acquire");
-        return false;
-    }
-    if (lock && (isnan(given) || (given < 0 && given != -1))) {
-        PyErr_SetString(PyExc_ValueError, "timeout value must be a non-negative number");
-        return false;
-    }
-    if (given > LONGEST) {
-        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
-        return false;
-    }
-    if (blocking)
-        *seconds = lock ? given : given > 0 ? given : 0;
-    return true;
-}
-
-static PyObject *sync_acquire(PyObject *object, PyObject *const *args, Py_ssize_t n, PyObject *names)
-{
-    Sync *self = (Sync *)object;
-    int blocking = 1;
-    PyObject *timeout = NULL;
-    double seconds = -1;
-    uint64_t seen;
-    if (!ready(self))
-        return NULL;
-    if ((n || names) && (!acquire_arguments(n, args, names, &blocking, &timeout) ||
-                         !acquire_seconds(self, blocking, timeout, &seconds)))
-        return NULL;
-    if (seconds != 0 && !may_block(self))
-        return NULL;
-    if (sync_take(&self->s, false, &seen))
-        Py_RETURN_TRUE;
-    if (seconds == 0)
-        Py_RETURN_FALSE;
-    int said = take_until(self, seconds);
-    return said < 0 ? NULL : PyBool_FromLong(said);
-}
-
-static PyObject *sync_enter(PyObject *self, PyObject *Py_UNUSED(none))
-{
-    return sync_acquire(self, NULL, 0, NULL);
-}
-
-/* take(): at once or not at all, by a coroutine that was told that it may */
-static PyObject *sync_try(PyObject *object, PyObject *Py_UNUSED(none))
-{
-    Sync *self = (Sync *)object;
-    uint64_t seen;
-    return ready(self) ? PyBool_FromLong(sync_take(&self->s, true, &seen)) : NULL;
-}
-
-static bool give_back(Sync *self, uint32_t permits)
-{
-    struct sync *s = &self->s;
-    if (!ready(self))
-        return false;
-    if (s->p->kind == SYNC_LOCK && (!sync_held(s) || sync_count(s, sync_word(s))))
-        return call(self, "_not_held");
-    bool bounded = s->p->kind == SYNC_SEMAPHORE && s->p->bounded && s->p->limit < sync_most(s);
-    int64_t left = sync_give(s, permits, bounded ? s->p->limit : sync_most(s));
-    if (left < 0)
-        PyErr_SetString(PyExc_ValueError, "Semaphore released too many times");
-    if (left > 0)
-        tell(self, (uint32_t)left);
-    return left >= 0;
-}
-
-/* release(n=1); n for semaphores */
-static PyObject *sync_release(PyObject *object, PyObject *const *args, Py_ssize_t n, PyObject *names)
-{
-    Sync *self = (Sync *)object;
-    Py_ssize_t all = n + (names ? PyTuple_Size(names) : 0);
-    long permits = 1;
-    if (all) {
-        bool known = all == 1 && (!names || PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "n") == 0);
-        if (!ready(self))
-            return NULL;
-        if (!known || self->s.p->kind == SYNC_LOCK)
-            return PyErr_Format(PyExc_TypeError, "release() takes %s", self->s.p->kind == SYNC_LOCK ? "nothing" : "n");
-        permits = PyLong_AsLong(args[0]);
-        if (permits == -1 && PyErr_Occurred())
-            return NULL;
-        if (permits < 1 || permits > 0xffff) {
-            PyErr_SetString(PyExc_ValueError, permits < 1 ? "n must be one or more" : "Semaphore released too many times");
-            return NULL;
-        }
-    }
-    return give_back(self, (uint32_t)permits) ? Py_NewRef(Py_None) : NULL;
-}
-
-static PyObject *sync_exit(PyObject *object, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
-{
-    return give_back((Sync *)object, 1) ? Py_NewRef(Py_None) : NULL;
-}
-
 /* --- for barriers and events */
 
 /* change(seen, fields, held): the compare-and-swap */
 static PyObject *sync_swap(PyObject *object, PyObject *const *args, Py_ssize_t n)
 {
     Sync *self = (Sync *)object;
-    if (!arity("change", n, 3) || !ready(self))
+    if (!arity("change", n, 3) || !sync_ready(self))
         return NULL;
     unsigned long long seen = PyLong_AsUnsignedLongLong(args[0]), fields = PyLong_AsUnsignedLongLong(args[1]);
     unsigned long held = PyLong_AsUnsignedLong(args[2]);
@@ -360,14 +169,14 @@ static PyObject *sync_swap(PyObject *object, PyObject *const *args, Py_ssize_t n
 static PyObject *sync_sleep_method(PyObject *object, PyObject *const *args, Py_ssize_t n)
 {
     Sync *self = (Sync *)object;
-    if (!arity("sleep", n, 2) || !ready(self))
+    if (!arity("sleep", n, 2) || !sync_ready(self))
         return NULL;
     unsigned long long seen = PyLong_AsUnsignedLongLong(args[0]);
     double seconds = PyFloat_AsDouble(args[1]);
     if (PyErr_Occurred())
         return NULL;
-    int said = doze(self, seen, seconds >= 0 && seconds <= 1 ? (uint64_t)(seconds * 1e9) : SYNC_SLICE);
-    if (PyErr_CheckSignals() || (!self->open && !(call(self, "_lost") && self->open)))
+    int said = sync_doze(self, seen, seconds >= 0 && seconds <= 1 ? (uint64_t)(seconds * 1e9) : SYNC_SLICE);
+    if (PyErr_CheckSignals() || (!self->open && !(sync_call(self, "_lost") && self->open)))
         return NULL;
     return PyBool_FromLong(said == 0);
 }
@@ -375,12 +184,12 @@ static PyObject *sync_sleep_method(PyObject *object, PyObject *const *args, Py_s
 static PyObject *sync_wake_all(PyObject *object, PyObject *Py_UNUSED(none))
 {
     Sync *self = (Sync *)object;
-    if (!ready(self))
+    if (!sync_ready(self))
         return NULL;
     sync_wake(&self->s, INT_MAX);
     uint32_t told = atomic_load(&self->s.p->doorman);
     if (told)
-        tell(self, told);
+        sync_tell(self, told);
     Py_RETURN_NONE;
 }
 
@@ -417,7 +226,7 @@ static PyObject *sync_pass_on(PyObject *object, PyObject *argument)
 {
     Sync *self = (Sync *)object;
     unsigned long permits = PyLong_AsUnsignedLong(argument);
-    if (PyErr_Occurred() || !ready(self))
+    if (PyErr_Occurred() || !sync_ready(self))
         return NULL;
     if (sync_offer(&self->s, (uint32_t)permits))
         sync_unreserve(&self->s);
@@ -428,19 +237,19 @@ static PyObject *sync_pass_on(PyObject *object, PyObject *argument)
 
 static PyObject *get_word(PyObject *object, void *Py_UNUSED(closure))
 {
-    return ready((Sync *)object) ? PyLong_FromUnsignedLongLong(sync_word(&((Sync *)object)->s)) : NULL;
+    return sync_ready((Sync *)object) ? PyLong_FromUnsignedLongLong(sync_word(&((Sync *)object)->s)) : NULL;
 }
 
 static PyObject *get_count(PyObject *object, void *Py_UNUSED(closure))
 {
     struct sync *s = &((Sync *)object)->s;
-    return ready((Sync *)object) ? PyLong_FromUnsignedLongLong(sync_count(s, sync_word(s))) : NULL;
+    return sync_ready((Sync *)object) ? PyLong_FromUnsignedLongLong(sync_count(s, sync_word(s))) : NULL;
 }
 
 static PyObject *get_number(PyObject *object, void *Py_UNUSED(closure))
 {
     struct sync *s = &((Sync *)object)->s;
-    return ready((Sync *)object) ? PyLong_FromUnsignedLongLong(sync_word(s) >> s->shift) : NULL;
+    return sync_ready((Sync *)object) ? PyLong_FromUnsignedLongLong(sync_word(s) >> s->shift) : NULL;
 }
 
 static PyObject *get_held(PyObject *object, void *Py_UNUSED(closure))
@@ -459,23 +268,23 @@ static PyObject *get_abandoned(PyObject *object, void *Py_UNUSED(closure))
 static PyObject *get_owner(PyObject *object, void *Py_UNUSED(closure))
 {
     struct sync *s = &((Sync *)object)->s;
-    return ready((Sync *)object) ? PyLong_FromUnsignedLong(load(s->p->slots[sync_word(s) & SYNC_SLOT].owner)) : NULL;
+    return sync_ready((Sync *)object) ? PyLong_FromUnsignedLong(load(s->p->slots[sync_word(s) & SYNC_SLOT].owner)) : NULL;
 }
 
 static PyObject *get_limit(PyObject *object, void *Py_UNUSED(closure))
 {
-    return ready((Sync *)object) ? PyLong_FromUnsignedLong(((Sync *)object)->s.p->limit) : NULL;
+    return sync_ready((Sync *)object) ? PyLong_FromUnsignedLong(((Sync *)object)->s.p->limit) : NULL;
 }
 
 static PyObject *get_doorman(PyObject *object, void *Py_UNUSED(closure))
 {
-    return ready((Sync *)object) ? PyLong_FromUnsignedLong(atomic_load(&((Sync *)object)->s.p->doorman)) : NULL;
+    return sync_ready((Sync *)object) ? PyLong_FromUnsignedLong(atomic_load(&((Sync *)object)->s.p->doorman)) : NULL;
 }
 
 static int set_doorman(PyObject *object, PyObject *value, void *Py_UNUSED(closure))
 {
     unsigned long waiting = value ? PyLong_AsUnsignedLong(value) : 0;
-    if (PyErr_Occurred() || !ready((Sync *)object))
+    if (PyErr_Occurred() || !sync_ready((Sync *)object))
         return -1;
     atomic_store(&((Sync *)object)->s.p->doorman, (uint32_t)waiting);
     return 0;
@@ -509,11 +318,11 @@ static PyObject *sync_fault(PyObject *self, PyObject *point)
 static PyMethodDef sync_methods[] = {
     {"map", sync_map, METH_VARARGS, NULL},
     {"shut", sync_shut, METH_NOARGS, NULL},
-    KEYWORDS("acquire", sync_acquire),
-    KEYWORDS("release", sync_release),
-    {"__enter__", sync_enter, METH_NOARGS, NULL},
-    FAST("__exit__", sync_exit),
-    {"take", sync_try, METH_NOARGS, NULL},
+    KEYWORDS("acquire", permits_acquire),
+    KEYWORDS("release", permits_release),
+    {"__enter__", permits_enter, METH_NOARGS, NULL},
+    FAST("__exit__", permits_exit),
+    {"take", permits_try, METH_NOARGS, NULL},
     FAST("change", sync_swap),
     FAST("sleep", sync_sleep_method),
     {"wake_all", sync_wake_all, METH_NOARGS, NULL},

@@ -18,23 +18,9 @@ from ..executor import ActorPoolExecutor
 from ..pipes import Program
 from ..ref import ActorRef
 from ..system import ActorSystem
-from .peers.python import (
-    ARRAYS,
-    CAT,
-    MEGABYTES,
-    MESSAGE,
-    PROCESSES,
-    SENDERS,
-    TASKS,
-    TELLS,
-    itself,
-    lock_in_turn,
-    main,
-    mapped,
-    p50,
-    pss,
-    same,
-)
+from .peers.mechanisms import CAT, lock_in_turn
+from .peers.pools import TASKS, itself, mapped, same
+from .peers.python import ARRAYS, MEGABYTES, MESSAGE, PROCESSES, SENDERS, TELLS, main, p50, pss
 from .usage import memory, processor_time, system_pids
 from .workers import Asker, Bytes, Consumer, Echo, Producer, Sender, Sink, ask_in_turn
 

@@ -129,8 +129,10 @@ FIGURES = (
 
 OURS = f"{ROOT}.cases"
 PYTHON = f"{ROOT}.peers.python"
+POOLS = f"{ROOT}.peers.pools"
 PIPELINES = f"{ROOT}.pipelines"
 MECHANISMS = f"{ROOT}.mechanisms"
+THEIR_MECHANISMS = f"{ROOT}.peers.mechanisms"
 FLOOR = f"{ROOT}.floor"
 
 CASES = (
@@ -140,7 +142,7 @@ CASES = (
     Case("ask.python-ring", "actors: blocking, ring in Python", OURS, transport="python"),
     Case("ask.pipe", "multiprocessing.Pipe", PYTHON),
     Case("ask.queue", "multiprocessing.Queue, two of them", PYTHON),
-    Case("ask.pool", "concurrent.futures.ProcessPoolExecutor", PYTHON),
+    Case("ask.pool", "concurrent.futures.ProcessPoolExecutor", POOLS),
     Case("ask.ray", "Ray", f"{ROOT}.peers.ray", needs="ray"),
     Case("ask.xoscar", "Xoscar", f"{ROOT}.peers.xoscar", needs="xoscar"),
     Case("ask.thespian", "Thespian, TCP base", f"{ROOT}.peers.thespian", needs="thespian"),
@@ -166,13 +168,13 @@ CASES = (
     Case("box4.actors", "actors", OURS),
     Case("box4.queue", "multiprocessing.Queue", PYTHON),
     Case("cat.actors", "actors: Program, from the program to another actor", OURS),
-    Case("cat.popen", "subprocess.Popen, 64 KiB reads", PYTHON),
+    Case("cat.popen", "subprocess.Popen, 64 KiB reads", THEIR_MECHANISMS),
     Case("submit.actors", "actors: ActorPoolExecutor", OURS),
-    Case("submit.pool", "concurrent.futures.ProcessPoolExecutor, spawn", PYTHON),
-    Case("submit.pool-fork", "concurrent.futures.ProcessPoolExecutor, fork", PYTHON),
+    Case("submit.pool", "concurrent.futures.ProcessPoolExecutor, spawn", POOLS),
+    Case("submit.pool-fork", "concurrent.futures.ProcessPoolExecutor, fork", POOLS),
     Case("map.actors", "actors: ActorPoolExecutor, as it is", OURS),
-    Case("map.pool", "concurrent.futures.ProcessPoolExecutor, as it is", PYTHON),
-    Case("map.pool-best", "concurrent.futures.ProcessPoolExecutor, best chunksize", PYTHON),
+    Case("map.pool", "concurrent.futures.ProcessPoolExecutor, as it is", POOLS),
+    Case("map.pool-best", "concurrent.futures.ProcessPoolExecutor, best chunksize", POOLS),
     Case("spawn.actors", "actors", OURS),
     Case("spawn.process", "multiprocessing, spawn: start to the first answer", PYTHON),
     Case("kill.actors", "actors: the restarted actor's answer", OURS),
@@ -183,28 +185,28 @@ CASES = (
     Case("memory.process", "multiprocessing, spawn", PYTHON, needs="numpy"),
     Case("gigabyte.actors", "actors", OURS, needs="numpy"),
     Case("signal.actors", "actors: ref.wait()", MECHANISMS),
-    Case("signal.process", "multiprocessing: Process.join()", PYTHON),
+    Case("signal.process", "multiprocessing: Process.join()", THEIR_MECHANISMS),
     Case("socket.actors", "actors: system.lookup", MECHANISMS),
-    Case("socket.pipe", "multiprocessing.Pipe, a byte both ways", PYTHON),
+    Case("socket.pipe", "multiprocessing.Pipe, a byte both ways", THEIR_MECHANISMS),
     Case("fifo.actors", "actors: system.fifo", MECHANISMS),
-    Case("fifo.open", "a file object in another process, line by line", PYTHON),
+    Case("fifo.open", "a file object in another process, line by line", THEIR_MECHANISMS),
     Case("append.actors", "actors: system.file, one `with` for all", MECHANISMS),
     Case("append.each", "actors: system.file, a `with` for each", MECHANISMS),
-    Case("append.fsync", "flock, write, fsync for each", PYTHON),
+    Case("append.fsync", "flock, write, fsync for each", THEIR_MECHANISMS),
     Case("lock.actors", "actors: system.lock", OURS),
-    Case("lock.multiprocessing", "multiprocessing.Lock", PYTHON),
-    Case("lock.manager", "multiprocessing.Manager().Lock", PYTHON),
+    Case("lock.multiprocessing", "multiprocessing.Lock", THEIR_MECHANISMS),
+    Case("lock.manager", "multiprocessing.Manager().Lock", THEIR_MECHANISMS),
     Case("tiny.actors", "actors", PIPELINES),
-    Case("tiny.imap1", "multiprocessing.Pool.imap, chunksize 1", PYTHON),
-    Case("tiny.imap", "multiprocessing.Pool.imap, its best chunksize", PYTHON),
-    Case("tiny.joblib", "joblib, its own batches", f"{ROOT}.peers.pools", needs="joblib"),
-    Case("tiny.mpire", "mpire, imap", f"{ROOT}.peers.pools", needs="mpire"),
+    Case("tiny.imap1", "multiprocessing.Pool.imap, chunksize 1", POOLS),
+    Case("tiny.imap", "multiprocessing.Pool.imap, its best chunksize", POOLS),
+    Case("tiny.joblib", "joblib, its own batches", POOLS, needs="joblib"),
+    Case("tiny.mpire", "mpire, imap", POOLS, needs="mpire"),
     Case("cpu.actors", "actors", PIPELINES),
-    Case("cpu.pool", "multiprocessing.Pool.imap, fork, chunksize 10", PYTHON),
+    Case("cpu.pool", "multiprocessing.Pool.imap, fork, chunksize 10", POOLS),
     Case("stream.actors", "actors", PIPELINES, needs="numpy"),
-    Case("stream.pools", "multiprocessing.Pool.imap, three chained", PYTHON, needs="numpy"),
-    Case("stream.pool", "multiprocessing.Pool.imap, thrice through one of three", PYTHON, needs="numpy"),
-    Case("stream.stage", "multiprocessing.Pool.imap, all in one stage of two", PYTHON, needs="numpy"),
+    Case("stream.pools", "multiprocessing.Pool.imap, three chained", POOLS, needs="numpy"),
+    Case("stream.pool", "multiprocessing.Pool.imap, thrice through one of three", POOLS, needs="numpy"),
+    Case("stream.stage", "multiprocessing.Pool.imap, all in one stage of two", POOLS, needs="numpy"),
     Case("idle.actors", "actors", OURS),
 )
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..system import ActorSystem
-from .peers.python import APPENDS, LINE, LINES, main, p50
+from .peers.mechanisms import APPENDS, LINE, LINES
+from .peers.python import main, p50
 from .workers import Bytes, Echo
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..pipeline import Pipeline, Stage
 from ..system import ActorSystem
-from .peers.python import BURNS, FRAMES, TIMES, TINY, WARM, burn, double, frames, main, rooted, scaled, shifted
+from .peers.pools import BURNS, FRAMES, TIMES, TINY, WARM, burn, double, frames, rooted, scaled, shifted
+from .peers.python import main
 
 
 def _items_a_second(source: Callable[[int], Iterable[Any]], warm: int, items: int, *stages: Stage) -> float:

@@ -1,6 +1,6 @@
 """Lock and Semaphore: `threading`'s, across processes, freed by their holder's death.
 
-Rule: acquiring and releasing are C (transports/sync.c). Those who wait are served in the order in which they came, threads
+Rule: acquiring and releasing are C (transports/permits.c). Those who wait are served in the order in which they came, threads
 and coroutines in turn. Who gets what a dead process held is told: `abandoned`, as EOWNERDEAD of a robust POSIX mutex
 and WAIT_ABANDONED of Windows tell it. What the lock protects may then be half-changed.
 

@@ -1,25 +1,21 @@
-"""The executor's edge: sends tasks to workers, hears of their ends, starts and ends workers.
+"""The executor's edge: sends tasks to workers and hears of their ends.
 
 Rule: the scheduler decides, under one lock, and what it decides is done under it, too: a push into a mailbox takes
 microseconds. There is no thread of its own: whoever waits for a task collects what has come and sends what is next; the
 reader does where nobody waits. Decoding, callbacks and waiting happen outside the lock.
 
-Ctrl-C may raise anywhere in the main thread, also in the middle of a decision (`_deciding`). So each task itself says
+Ctrl-C may raise anywhere in the main thread, also in the middle of a decision (`deciding`). So each task itself says
 where it is (not sent, sent to whom, over), and the scheduler's lists are made anew from that (`_repair`). That a task
 was pushed is noted in the same C call, in which no signal handler runs.
 
-Workers are temporary actors: one that dies is replaced, when there is work, by a new one. The task that it had begun
-ends with `WorkerDied`, or is sent again while it has retries; one that it had not begun is sent to another.
+The task that a worker had begun when it died ends with `WorkerDied`, or is sent again while it has retries; one that it
+had not begun is sent to another.
 """
 
 from __future__ import annotations
 
-import atexit
 import itertools
-import logging
-import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,34 +28,20 @@ from ..arena import to_actor
 from ..client import ASK, SHORT, goes_beside
 from ..codec import decode
 from ..errors import ActorDied, ActorsError, SystemDied
-from ..exits import ExitReason
 from ..failures import decode_error
-from ..message import HANDLE, ROOT, Kind
-from ..options import split_options
-from .errors import InitializerFailed, PoolBroken, WorkerDied
-from .future import TaskFuture
+from ..message import HANDLE, Kind
+from .crew import Crew, Member, Task
+from .end import End
+from .errors import InitializerFailed, PoolBroken
 from .scheduler import Scheduler, Worker
-from .worker import Worker as WorkerActor
 
 if TYPE_CHECKING:
     from ..ref import ActorRef
     from ..reply import Reply
     from ..system import ActorSystem
 
-STARTS = 3  # that may fail in a row: a worker may be killed while it starts
-PRELOAD = 16  # modules
 DIED, ERROR = int(Kind.DIED), int(Kind.ERROR)
 FAILED_INITIALIZER = f"{InitializerFailed.__module__}.{InitializerFailed.__qualname__}"
-
-Task = TaskFuture[Any]
-
-
-class Crew(Worker[Task]):
-    """A worker that is up."""
-
-    def __init__(self, ref: ActorRef[Any]) -> None:
-        super().__init__()
-        self.ref = ref
 
 
 class Dispatcher:
@@ -68,24 +50,16 @@ class Dispatcher:
     def __init__(
         self, system: ActorSystem, own: bool, limit: int, per_worker: int | None, retries: int, initializer: bytes
     ) -> None:
-        self.system, self.own, self.retries, self.initializer = system, own, retries, initializer
+        self.system, self.own, self.retries = system, own, retries
         self.client = system._client
         self.scheduler: Scheduler[Task] = Scheduler(limit, per_worker)
         self.tasks: dict[Task, None] = {}  # that are not over, as submitted
         self.lock = threading.RLock()
         self.unsure = False  # an exception came in the middle of a decision
-        self.preload: dict[
-            str, Any
-        ] = {}  # a function of each module that tasks are of: a new worker has them from birth
-        self.failed_starts = 0
-        self.closing = self.killed = self.awaited = False
         self.broken: PoolBroken | None = None
-        self.retired: list[ActorRef[Any]] = []  # told to stop
-        self.rings: list[int] = []  # eventfds of the thread that waits for workers that still start
-        self.over = threading.Event()  # all is over and the workers are told to stop
-        self.finishing = False
+        self.crew = Crew(system, initializer)
+        self.end = End(self)
         self.pid = os.getpid()
-        atexit.register(self.at_exit)
 
     # --- what users do
 
@@ -95,12 +69,12 @@ class Dispatcher:
         scheduler = self.scheduler
         if scheduler.queue:
             self.client.endpoint.pump()  # this thread can do what the reader would have to
-        with self.lock:  # as `_deciding`, which costs too much here and in `ended`
+        with self.lock:  # as `deciding`, which costs too much here and in `ended`
             if self.unsure:
                 self._repair()
             if self.broken is not None:
                 raise PoolBroken(str(self.broken)) from self.broken.__cause__
-            if self.closing:
+            if self.end.closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if failure is not None:
                 task.finish(failure)
@@ -114,13 +88,13 @@ class Dispatcher:
 
     def cancel(self, task: Task) -> None:
         """Take it back, if no worker has begun it."""
-        with self._deciding():
+        with self.deciding():
             if task.is_over or not self._take_back(task):
                 return
             self._end(task, CancelledError())
             self._advance()
         task.tell()
-        self._finish_if_idle()
+        self.end.finish_if_idle()
 
     def is_first(self, task: Task) -> bool:
         """Has its worker nothing before it?"""
@@ -133,6 +107,10 @@ class Dispatcher:
         reply = task.reply
         if reply is not None and not task.is_over:
             self.client.endpoint.watch(reply)
+
+    def is_forked(self) -> bool:
+        """Is this a child that was forked from the executor's process?"""
+        return self.pid != os.getpid()
 
     def check_process(self) -> None:
         """RuntimeError: this is a forked child."""
@@ -163,12 +141,12 @@ class Dispatcher:
             self.unsure = False
         for each in told:
             each.tell()
-        if self.closing:
-            self._finish_if_idle()
+        if self.end.closing:
+            self.end.finish_if_idle()
 
     def _failed(self, task: Task, reply: Reply[Any]) -> list[Task]:
         """What ends with an answer that is none."""
-        worker = cast(Crew, task.worker)
+        worker = cast(Member, task.worker)
         if reply.kind == ERROR:
             failure = self._initializer_failure(reply)
             if failure is not None:
@@ -182,10 +160,10 @@ class Dispatcher:
             return self._break(f"its system is gone ({said.get('text', 'its guardian ended')})", None)
         self.scheduler.over(task, worker, time.monotonic())
         task.worker, task.reply = None, None
-        if said.get("begun") or self.killed:  # after `kill` nobody is left to begin it
+        if said.get("begun") or self.end.killed:  # after `kill` nobody is left to begin it
             task.deaths += 1
-            if task.deaths > self.retries or self.killed:
-                self._end(task, _worker_died(worker, said, task))
+            if task.deaths > self.retries or self.end.killed:
+                self._end(task, worker.death(said, task))
                 return [task]
         self.scheduler.queue.appendleft(task)
         return []
@@ -200,7 +178,7 @@ class Dispatcher:
     # --- deciding and doing, under the lock
 
     @contextmanager
-    def _deciding(self) -> Iterator[None]:  # a generator: what is raised in `with` itself ends it, and frees the lock
+    def deciding(self) -> Iterator[None]:  # a generator: what is raised in `with` itself ends it, and frees the lock
         with self.lock:
             if self.unsure:
                 self._repair()
@@ -238,17 +216,17 @@ class Dispatcher:
                 self._send_all()
         if scheduler.per_worker is not None:
             for worker in scheduler.to_retire():
-                self._stop(cast(Crew, worker))
-        if len(self.tasks) > len(scheduler.workers) and not self.killed and not self.broken:
+                self.crew.stop(cast(Member, worker))
+        if len(self.tasks) > len(scheduler.workers) and not self.end.killed and not self.broken:
             for _ in range(scheduler.to_start()):
-                self._start()
+                self.crew.start(self._started)
 
     def _send_all(self) -> None:
         now = time.monotonic()
         while self.scheduler.queue and (found := self.scheduler.next(now)) is not None:
             self._send(*found)  # type: ignore[arg-type]
 
-    def _send(self, task: Task, worker: Crew) -> None:
+    def _send(self, task: Task, worker: Member) -> None:
         client, uid = self.client, worker.ref.uid
         made = definitions.made
         if made and len(client.defined) < len(made):
@@ -281,10 +259,10 @@ class Dispatcher:
             task.reply = None
             self._end(task, error)
             client.endpoint.hand(task.tell)
-        if self.scheduler.queue or self.closing or "_condition" in task.__dict__:
+        if self.scheduler.queue or self.end.closing or "_condition" in task.__dict__:
             client.endpoint.watch(reply)
 
-    def _recall(self, task: Task, worker: Crew) -> None:
+    def _recall(self, task: Task, worker: Member) -> None:
         if self._take_back(task):
             self.scheduler.queue.appendleft(task)
         else:
@@ -321,141 +299,29 @@ class Dispatcher:
         self.scheduler.queue.clear()
         for worker in list(self.scheduler.workers):
             self.scheduler.lose(worker)
-            self._stop(cast(Crew, worker), kill=True)
+            self.crew.stop(cast(Member, worker), kill=True)
         return ended
 
     # --- workers
 
-    def _start(self) -> None:
-        from ..steps import drive_later
-
-        options = split_options({"restart": "temporary", "start_timeout": math.inf})
-        arguments = (self.initializer, *list(self.preload.values())[:PRELOAD])
-        steps = self.system._spawn_steps(ROOT, WorkerActor, arguments, *options)
-        drive_later(steps, self._started)
-
     def _started(self, outcome: ActorRef[Any] | BaseException) -> None:
         """A worker is up, or could not be started."""
         told: list[Task] = []
-        if self.pid != os.getpid():
+        if self.is_forked():
             return
-        with self._deciding():
+        with self.deciding():
             self.scheduler.starting -= 1
-            if not isinstance(outcome, BaseException):
-                self.failed_starts = 0
-                worker = Crew(outcome)
-                if self.finishing or self.broken or self.killed:
-                    self._stop(worker, kill=True)
-                else:
-                    self.scheduler.workers.append(worker)
-            else:
-                self.failed_starts += 1
-                if self.failed_starts >= STARTS or isinstance(outcome, SystemDied):
+            if isinstance(outcome, BaseException):
+                if self.crew.start_failed(outcome):
                     told = self._break(f"no worker can be started: {outcome}", outcome)
+            else:
+                member = self.crew.came_up(outcome)
+                if self.end.finishing or self.broken or self.end.killed:
+                    self.crew.stop(member, kill=True)
+                else:
+                    self.scheduler.workers.append(member)
             self._advance()
-            for fd in self.rings:
-                os.eventfd_write(fd, 1)
+            self.crew.ring()
         for each in told:
             each.tell()
-        self._finish_if_idle()
-
-    def _stop(self, worker: Crew, kill: bool = False) -> None:
-        if self.client.gone is None:
-            worker.ref.kill() if kill else worker.ref.stop()
-            self.retired.append(worker.ref)
-
-    # --- the end
-
-    def shutdown(self, wait: bool, cancel: bool) -> None:
-        if self.pid != os.getpid():
-            return
-        with self._deciding():
-            self.closing = True
-            self.awaited = self.awaited or wait
-        if cancel:
-            for task in list(self.tasks):
-                task.cancel()
-        for task in list(self.tasks):
-            self.attend(task)
-        if not wait:
-            self._finish_if_idle()
-            return
-        try:
-            while self.tasks:
-                next(iter(self.tasks), _NOTHING)._wait(None)
-            self._finish(wait=True)
-        except BaseException:
-            self.awaited = False
-            self._finish_if_idle()
-            raise
-
-    def kill(self) -> None:
-        """End all workers at once; what they had begun ends with `WorkerDied`, the rest is cancelled."""
-        if self.pid != os.getpid():
-            return
-        with self._deciding():
-            self.closing = self.killed = True
-            workers = [cast(Crew, worker) for worker in self.scheduler.workers]
-            self.scheduler.workers.clear()  # nothing more is sent
-        for task in list(self.tasks):
-            task.cancel()
-        for worker in workers:
-            self._stop(worker, kill=True)
-        for task in list(self.tasks):
-            self.attend(task)
-
-    def at_exit(self) -> None:
-        """The interpreter ends: finish what was submitted, as the standard executor does, unless Ctrl-C ends it."""
-        if getattr(sys, "last_type", None) is KeyboardInterrupt:
-            self.kill()
-        self.shutdown(True, False)
-
-    def release(self) -> None:
-        """The executor is garbage: no more will be submitted. Called anywhere, also under the lock."""
-        if self.pid == os.getpid() and not self.over.is_set():
-            self.client.endpoint.hand(lambda: self.shutdown(False, False))
-
-    def _finish_if_idle(self) -> None:
-        if self.closing and not self.awaited and not self.tasks and not self.finishing:
-            self.client.endpoint.hand(lambda: self._finish(wait=False))
-
-    def _finish(self, wait: bool) -> None:
-        """Nothing is left to do: end the workers."""
-        with self.lock:
-            first, self.finishing = not self.finishing, True
-        if not first:
-            if wait and not self.client.endpoint.is_owner():
-                self.over.wait()
-            return
-        try:
-            workers, self.scheduler.workers = [cast(Crew, each) for each in self.scheduler.workers], []
-            for worker in workers:
-                self._stop(worker)
-            if self.own:
-                self.system.close("stop")
-            elif wait and self.client.gone is None:
-                self.client.endpoint.block(lambda: self.scheduler.starting == 0, self.rings, self.lock)
-                for ref in self.retired:
-                    ref.wait()
-        except ActorsError as error:  # the system was faster
-            logging.getLogger("actors").debug("executor: %s", error)
-        finally:
-            atexit.unregister(self.at_exit)
-            self.over.set()
-
-
-def _worker_died(worker: Crew, said: dict[str, Any], task: Task) -> WorkerDied:
-    reason = ExitReason.from_wire(said["reason"]) if said.get("reason") else None
-    times = f" (it killed {task.deaths} workers)" if task.deaths > 1 else ""
-    text = (
-        f"{worker.ref.address} died while it ran this task: {reason or 'unknown'}{times}; other tasks are not concerned"
-    )
-    return WorkerDied(text, reason, True)
-
-
-class _Nothing:
-    def _wait(self, timeout: float | None) -> None:
-        return
-
-
-_NOTHING: Any = _Nothing()
+        self.end.finish_if_idle()

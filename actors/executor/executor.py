@@ -72,7 +72,7 @@ class ActorPoolExecutor(Executor):
         self._dispatcher = Dispatcher(
             ActorSystem() if system is None else system, own, limit, max_tasks_per_child, retries, setup
         )
-        weakref.finalize(self, self._dispatcher.release).atexit = False
+        weakref.finalize(self, self._dispatcher.end.release).atexit = False
 
     def __repr__(self) -> str:
         return f"<ActorPoolExecutor of {self._max_workers} in system {self._dispatcher.system.name!r}>"
@@ -110,7 +110,7 @@ class ActorPoolExecutor(Executor):
         try:
             function: Any = packed(fn)
             if type(function) is str:
-                self._dispatcher.preload.setdefault(fn.__module__, fn)
+                self._dispatcher.crew.preload.setdefault(fn.__module__, fn)
         except CodecError:
             function = fn  # each chunk then fails with that
         futures = deque(self._submit(method, function, (chunk,), {}) for chunk in _full(cut(items, lengths)))
@@ -122,16 +122,16 @@ class ActorPoolExecutor(Executor):
         Ctrl-C while it waits ends the workers at once.
         """
         try:
-            self._dispatcher.shutdown(wait, cancel_futures)
+            self._dispatcher.end.shutdown(wait, cancel_futures)
         except KeyboardInterrupt:
-            self._dispatcher.kill()
-            self._dispatcher.shutdown(wait, True)
+            self._dispatcher.end.kill()
+            self._dispatcher.end.shutdown(wait, True)
             raise
 
     def kill_workers(self) -> None:
         """End all workers with SIGKILL and take no more tasks: those that run end with `WorkerDied`, others are cancelled."""
-        self._dispatcher.kill()
-        self._dispatcher.shutdown(True, True)
+        self._dispatcher.end.kill()
+        self._dispatcher.end.shutdown(True, True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -146,8 +146,8 @@ class ActorPoolExecutor(Executor):
         dispatcher, failure = self._dispatcher, None
         try:
             function = fn if type(fn) in (str, bytes) else packed(fn)
-            if type(function) is str and fn is not function and fn.__module__ not in dispatcher.preload:
-                dispatcher.preload[fn.__module__] = fn
+            if type(function) is str and fn is not function and fn.__module__ not in dispatcher.crew.preload:
+                dispatcher.crew.preload[fn.__module__] = fn
             body, flags = encode_call(method, (function, *args), kwargs)
         except CodecError as error:
             body, flags, failure = b"", 0, error

@@ -24,7 +24,8 @@ from ..reply import Reply
 from .worker import Carried
 
 if TYPE_CHECKING:
-    from .dispatcher import Crew, Dispatcher
+    from .crew import Member
+    from .dispatcher import Dispatcher
 
 T = TypeVar("T")
 ENDED = (CANCELLED_AND_NOTIFIED, FINISHED)
@@ -43,7 +44,7 @@ class TaskFuture(Future[T]):
         self.dispatcher = dispatcher
         self.method, self.body, self.flags = method, body, flags
         self.deaths = 0  # of workers that had begun it
-        self.worker: Crew | None = None
+        self.worker: Member | None = None
         self.reply: Reply[Any] | None = None  # of the worker that has it
         self.pushed: list[int] = []  # its position in the mailbox there, once it is there
         self.failure: BaseException | None = None  # that it ends with, where no reply says so

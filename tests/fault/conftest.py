@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from actors import ActorSystem
-from kit import Journal, LeakGuard, system_name
+from kit import LeakGuard, system_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,12 +40,6 @@ def ring(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def nothing_is_left(leak_guard: LeakGuard) -> LeakGuard:
     return leak_guard
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    """Where actors write down what they do."""
-    return Journal(tmp_path / "journal")
 
 
 @pytest.fixture

@@ -82,11 +82,6 @@ def fill(sink: ActorRef[Sink]) -> int:
     return asyncio.run(main())
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
-
-
 # --- options
 
 

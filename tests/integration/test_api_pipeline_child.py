@@ -32,11 +32,6 @@ def nothing(_item: object) -> None:
     return None
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
 class Collector(Actor):
     def __init__(self) -> None:
         self.got: list[Any] = []

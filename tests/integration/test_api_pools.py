@@ -67,11 +67,6 @@ class Above(Actor):
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
 def pool(spawn: Any, system: ActorSystem, request: pytest.FixtureRequest) -> Any:
     """`system.pool` for pools that end with the test."""
     made: list[PoolRef[Any]] = []

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -23,11 +22,6 @@ def system(module_leak_guard: object) -> Iterator[ActorSystem]:
     with ActorSystem(system_name("stacks")) as running:
         yield running
         running.close("stop")
-
-
-@pytest.fixture
-def journal(tmp_path: Any) -> Journal:
-    return Journal(tmp_path / "journal")
 
 
 class Worker(Actor):

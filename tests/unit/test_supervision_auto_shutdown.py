@@ -16,11 +16,6 @@ ANY, ALL = "any_significant", "all_significant"
 SHUTDOWN = ExitReason("shutdown")
 
 
-@pytest.fixture
-def play() -> Play:
-    return Play()
-
-
 def significant(name: str, restart: str = "transient", **policy: Any) -> Any:
     return worker(name, restart=restart, significant=True, **policy)
 
