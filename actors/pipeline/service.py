@@ -35,7 +35,8 @@ from .run import Run
 from .stage import Stage
 
 ROOM = 64  # items of a pipe or a sender that wait for the first stage
-LOOK = 0.02  # seconds between looks which items are done, and whether this actor shall end
+LOOK = 0.02  # seconds between looks which items are done, while there are some that are not
+IDLE = 0.1  # seconds between looks whether this actor shall end, while no item comes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Service(Actor):
     def __init__(self, stages: Sequence[Stage], name: str, feed: Feed, sink: Sink, attempts: int) -> None:
         self._feed, self._sink, self._attempts = feed, sink, attempts
         self._hands: deque[TakenAsync[Any] | None] = deque()  # of the items that are not done, the oldest first
+        self._held = asyncio.Event()  # there is something in `_hands`
         self._queue: asyncio.Queue[Any] = asyncio.Queue(ROOM)
         self._given = self._done = 0  # results that are where they should go; items that are done
         self._receiver: ActorRef[Any] | None = None
@@ -138,9 +140,9 @@ class Service(Actor):
     async def _look(self) -> None:
         """Items of which nothing comes are done, too."""
         while True:
+            await self._held.wait()
             await asyncio.sleep(LOOK)
-            if self._hands:
-                await self._acknowledge()
+            await self._acknowledge()
 
     async def _acknowledge(self) -> None:
         """Let go of the items that are done."""
@@ -151,6 +153,12 @@ class Service(Actor):
             self._done += 1
             if hand is not None:
                 await hand.__aexit__(None, None, None)
+        if not self._hands:
+            self._held.clear()
+
+    def _hold(self, hand: TakenAsync[Any] | None) -> None:
+        self._hands.append(hand)
+        self._held.set()
 
     async def _deliver(self, result: Any) -> None:
         sink = self._sink
@@ -182,7 +190,7 @@ class Service(Actor):
                 yield item
             return
         async for item in self._from_queue() if feed.source is None else self._from_source(feed.source):
-            self._hands.append(None)
+            self._hold(None)
             yield item
 
     async def _from_mailbox(self, name: str) -> AsyncIterator[Any]:
@@ -204,13 +212,13 @@ class Service(Actor):
                 )
                 await hand.__aexit__(None, None, None)
                 continue
-            self._hands.append(hand)
+            self._hold(hand)
             yield item
 
     async def _from_queue(self) -> AsyncIterator[Any]:
         while True:
             try:
-                yield await asyncio.wait_for(self._queue.get(), LOOK)
+                yield await asyncio.wait_for(self._queue.get(), IDLE)
             except TimeoutError:
                 if self._ending and self._queue.empty():
                     return
