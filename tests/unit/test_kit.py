@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -217,7 +218,7 @@ def test_a_trap_catches_one_process(tmp_path: Path) -> None:
     trap.passing("here")  # not set: nothing happens
     trap.set("here")
     child = subprocess.Popen(
-        ["python3", "-c", f"import sys; sys.path[:] = {list(filter(None, __import__('sys').path))!r}\n"
+        [sys.executable, "-c", f"import sys; sys.path[:] = {list(filter(None, __import__('sys').path))!r}\n"
          f"from kit import Trap; Trap({str(tmp_path)!r}).passing('here')"]
     )  # fmt: skip
     assert trap.wait("here", 1) == child.pid
