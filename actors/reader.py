@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .reply import Reply
 
 PATIENCE = 0.02  # seconds
+SETTLING = 1.0
 
 
 class ProgramEndpoint(Endpoint):
@@ -195,6 +196,21 @@ class Reader:
             thread.join()
         self._hear()
         self.endpoint.leave()
+
+    def settle(self) -> None:
+        """Return when the news that had come before this call are seen to; in the thread itself, and when a callback takes
+        SETTLING seconds, at once.
+        """
+        if self.is_current() or self.client.gone is not None:
+            return
+        seen = threading.Event()
+
+        def see() -> None:
+            self._hear()
+            seen.set()
+
+        self.endpoint.hand(see)
+        seen.wait(SETTLING)
 
     def is_current(self) -> bool:
         """Is this its thread?"""

@@ -20,13 +20,16 @@ LONGEST = 100_000
 class Stream(Generic[T]):
     """Iterate to get the next item, blocking (or awaiting) until there is one."""
 
-    def __init__(self, on_close: Callable[[Stream[T]], object] = lambda _: None) -> None:
+    def __init__(
+        self, on_close: Callable[[Stream[T]], object] = lambda _: None, settle: Callable[[], object] = lambda: None
+    ) -> None:
+        """settle: returns when what has been reported is put."""
         self._items: collections.deque[T] = collections.deque()
         # taken itself, not through the Condition: that is Python code, in which Ctrl-C could leave it locked
         self._lock = threading.RLock()
         self._ready = threading.Condition(self._lock)
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-        self._on_close = on_close
+        self._on_close, self._settle = on_close, settle
         self.closed = False
         self.lost = 0
 
@@ -39,7 +42,9 @@ class Stream(Generic[T]):
             self._wake()
 
     def close(self) -> None:
-        """End it: what was received can still be read, then the iteration ends."""
+        """End it: what was reported before this call can still be read, then the iteration ends."""
+        if not self.closed:
+            self._settle()
         with self._lock:
             if self.closed:
                 return

@@ -298,7 +298,7 @@ class ActorSystem(Spawning, Closing, Coordinating):
                 each.put(item)
 
         client.handlers[int(kind)] = hear
-        stream: Stream[T] = Stream(end)
+        stream: Stream[T] = Stream(end, client.reader.settle if client.reader is not None else lambda: None)
         streams.append(stream)
         try:
             client.request("subscribe", what=what, on=True).result()
