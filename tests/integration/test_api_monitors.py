@@ -325,8 +325,7 @@ def test_iterators_of_events_end_with_the_system(leak_guard) -> None:
     assert got[-1] == "stopped"
 
 
-@pytest.mark.parametrize("awaits", [False, True])
-def test_what_has_happened_before_a_stream_is_closed_can_be_read(own: ActorSystem, awaits: bool) -> None:
+def test_what_has_happened_before_a_stream_is_closed_can_be_read(own: ActorSystem) -> None:
     """Also where the thread that hears of it is busy with a callback while this one knows already."""
     events, busy, known = own.events(), threading.Event(), threading.Event()
     first, second = own.spawn(Plain), own.spawn(Plain)
@@ -334,14 +333,7 @@ def test_what_has_happened_before_a_stream_is_closed_can_be_read(own: ActorSyste
     first.kill()
     assert busy.wait(10)
     second.kill()
-
-    async def ended() -> None:
-        await second.wait_async()
-
-    if awaits:
-        asyncio.run(ended())
-    else:
-        second.wait(10)
+    second.wait(10)
     threading.Timer(0.1, known.set).start()  # while this thread closes the stream
     events.close()
     assert ("stopped", second) in [(event.kind, event.ref) for event in events]
