@@ -28,7 +28,7 @@ from .endpoint import Endpoint
 from .errors import ActorDied, CodecError, MailboxFull, SystemDied
 from .exits import ExitReason
 from .message import HANDLE, Kind
-from .outbox import Outbox
+from .outbox import UNSENT, Outbox
 from .reply import _MISSING, NEVER, Reply, died
 from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Record, Ring
 
@@ -87,6 +87,15 @@ class Client(Directory):
         self.monitors.clear()
         self.defined.clear()
         self.topics.clear()
+
+    def _ended(self, body: bytes, sender: int, corr: int) -> None:
+        """All that it or the guardian had to answer came before: what still is open lay in a mailbox that was damaged."""
+        super()._ended(body, sender, corr)
+        why, table = wire.loads(body), self.endpoint.table
+        for open_corr, reply in list(table.items()):
+            if isinstance(reply, Reply) and reply.uid == why["uid"] and reply.position != UNSENT and reply.kind < 0:
+                table.pop(open_corr, None)
+                reply.fail(died(reply._what, why))
 
     # --- to the guardian
 

@@ -127,6 +127,8 @@ class Deaths:
         for uid in self.guardian.watch.take_links(record.uid):
             self._kill_linked(uid, reason, None if record.by_link else record.name)
         self.guardian.hands.perform(decided)
+        if record.damaged:
+            self.guardian.hands.perform(self.guardian.tree.stop(record.uid, now))
 
     def drop_incarnation(self, record: Record) -> None:
         """Let go of the connection of an incarnation that is no more."""

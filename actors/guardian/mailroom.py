@@ -15,8 +15,8 @@ from typing import Any
 
 from ..message import BEGUN, HANDLE, Kind
 from ..slots import published
+from ..transports._ring import Corrupt, Ring, create
 from ..transports._ring import Record as RingRecord
-from ..transports._ring import Ring, create
 from .peers import Peer, Peers
 from .registry import Record
 from .segments import Segments
@@ -53,7 +53,10 @@ class Mailroom:
         if handled and handled > record.mail.stats()["tail"]:  # somebody wrote over it
             handled = 0
         tries = int(record.options.get("redeliver", 0))
-        items = record.mail.in_hand(tries, handled)
+        try:
+            items = record.mail.in_hand(tries, handled)
+        except Corrupt as error:
+            items = self._damaged(record, error)
         for item in items:
             if tries and restarting and item[6] < handled and item[0] == Kind.ASK:
                 record.owed = item[2:4]
@@ -64,13 +67,13 @@ class Mailroom:
         assert record.mail is not None
         self.owe_nothing(record, reason)
         record.mail.close(FAILED)
-        self._settle(record, record.mail.sweep(int(Kind.ASK)), reason, False, 0)
+        self._settle(record, self._swept(record, int(Kind.ASK)), reason, False, 0)
 
     def sweep(self, record: Record, reason: dict[str, Any]) -> None:
         """The actor has ended and its mailbox is quiet: settle all that is left and let go of it."""
         assert record.mail is not None
         self.owe_nothing(record, reason)
-        self._settle(record, record.mail.sweep(), reason, False, 0)
+        self._settle(record, self._swept(record, -1), reason, False, 0)
         for endpoint in self.users.pop(record.uid, ()):
             peer = self.peers.by_id.get(endpoint)
             if peer is not None:
@@ -81,6 +84,22 @@ class Mailroom:
         os.close(record.mail_fd)
         os.close(record.door)
         self.keep(record, [])
+
+    def _swept(self, record: Record, kind: int) -> list[RingRecord]:
+        assert record.mail is not None
+        try:
+            return record.mail.sweep(kind)
+        except Corrupt as error:
+            return self._damaged(record, error)
+
+    def _damaged(self, record: Record, error: Corrupt) -> list[RingRecord]:
+        """Some process wrote over it: what it held is lost, and no incarnation could read it."""
+        assert record.mail is not None
+        if not record.damaged:
+            what, actor = "its mailbox is damaged, so it ends; what it held is lost", self.watch.address(record.name)
+            self.watch.log("error", what, actor=actor, error=str(error))
+        record.damaged = True
+        return []
 
     def _settle(
         self,

@@ -11,6 +11,7 @@ Rejected: asyncio (60 ms of start, nothing gained).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import wire
 from ..supervision.tree import Tree
 from ..transports import KIND
-from ..transports._ring import prctl
+from ..transports._ring import Corrupt, prctl
 from .boxes import Boxes
 from .coordination import Coordination
 from .deaths import Deaths
@@ -77,6 +78,7 @@ class Guardian:
         self.peers = Peers(
             self._want_write, self._want_flush, lambda body, reader: self.mailroom.deposit(wire.store(body), reader)
         )
+        self.peers.on_damaged = self._damaged
         self.owner = self.peers.add(sock)
         self.watch = Watch(self.peers, self.system, self.owner.id, self.timers.after)
         self.segments = Segments(self.peers, self.registry, self.timers, config.get("memory"))
@@ -198,6 +200,18 @@ class Guardian:
         elif record is not None and record.peer is peer and not record.pid:
             self.nursery.died_before_hello(record)
 
+    def _damaged(self, peer: Peer, error: Corrupt) -> None:
+        """Nothing can be said to this process any more: an actor's ends, a program's connection does."""
+        record = self.registry.by_uid.get(peer.uid)
+        if record is not None and record.pid and record.peer is peer:
+            whose, record.killed = self.watch.address(record.name), True
+            os.kill(record.pid, signal.SIGKILL)
+        else:
+            whose = f"the program with endpoint {peer.id}"
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)  # heard as its end, when this event is over
+        self.watch.log("error", "its control lane is damaged, so it is let go of", whose=whose, error=str(error))
+
     # --- the end
 
     def close(self, how: str) -> None:
@@ -251,7 +265,7 @@ class Guardian:
             "restarts": tree.restarts(uid) if known else 0,
             "mailbox": {
                 "depth": stats.get("accepted", 0) - stats.get("handled", 0),
-                "bytes": stats.get("tail", 0) - stats.get("head", 0),
+                "bytes": max(0, stats.get("tail", 0) - stats.get("head", 0)),
             },
             "handled": stats.get("handled", 0),
             "dropped": record.dropped,

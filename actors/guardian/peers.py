@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import wire
 from ..message import GUARDIAN, HANDLE, Kind
-from ..transports._ring import Ring, create
+from ..transports._ring import Corrupt, Ring, create
 
 REPLIES = 4 << 20  # bytes of address space for answers; memory appears as it is used
 CONTROL = 256 << 10
@@ -47,7 +47,7 @@ class Peer:
         self.mailboxes: set[int] = set()  # uids of those that it mapped, so at most these does it owe a bell
         self.answers: set[int] = set()  # endpoints whose reply lane it mapped
         self.missed = 0  # reports, because too many waited already
-        self.closed = False
+        self.closed = self.damaged = False
 
     def lanes(self) -> list[int]:
         """Descriptors that the process needs besides its socket (and mail): replies, control, bell, door."""
@@ -75,6 +75,9 @@ class Peers:
         self._ids = itertools.count(GUARDIAN + 1)
         self._want_write, self._want_flush, self._deposit = want_write, want_flush, deposit
         self.on_removed: list[Callable[[Peer], None]] = []
+        self.on_damaged: Callable[[Peer, Corrupt], None] = lambda peer, error: (
+            None
+        )  # somebody wrote over its control lane
         self.on_caught_up: Callable[[Peer], None] = lambda peer: None  # it has missed reports, and reads again
         self.actors: dict[
             int, int
@@ -118,15 +121,24 @@ class Peers:
         self.put(peer, b"" if value is None else wire.dumps(value), kind, 0, sender, corr)
 
     def put(self, peer: Peer, body: bytes, kind: int, flags: int, sender: int, corr: int) -> None:
-        if peer.closed:
+        if peer.closed or peer.damaged:
             return
         if len(body) > LARGEST_NEWS:
             body, flags = self._deposit(body, peer.id).to_bytes(8, "little"), flags | HANDLE
         record = (body, int(kind), flags, sender, corr)
-        if peer.news or not peer.control.put(*record):
+        if peer.news or not self._put(peer, record):
             peer.news.append(record)
             self.backlog.add(peer.id)
             self._want_flush()
+
+    def _put(self, peer: Peer, record: tuple[bytes, int, int, int, int]) -> bool:
+        """False: there is no room yet."""
+        try:
+            return peer.damaged or peer.control.put(*record)
+        except Corrupt as error:
+            peer.damaged = True
+            self.on_damaged(peer, error)
+            return True
 
     def report(self, peer: Peer, body: bytes, kind: int) -> None:
         """`put` of what is good to know: dropped and counted while too much of it waits."""
@@ -139,7 +151,7 @@ class Peers:
         """Move what waited into its lanes. True: some still waits."""
         for number in list(self.backlog):
             peer = self.by_id.get(number)
-            while peer and peer.news and peer.control.put(*peer.news[0]):
+            while peer and peer.news and self._put(peer, peer.news[0]):
                 peer.news.popleft()
             if peer is None or not peer.news:
                 self.backlog.discard(number)

@@ -45,6 +45,7 @@ class Record:
         self.sent = 0.0  # when (CLOCK_BOOTTIME); nothing that this incarnation has started is older
         self.births = 0  # attempts of the present incarnation that died before their hello
         self.bye: dict[str, Any] = {}
+        self.damaged = False  # somebody wrote over its mailbox
         self.override: dict[str, Any] | None = None  # the reason, when the guardian killed it for another's death
         self.by_link = False  # that was the reason of its last end
         self.killed = False  # by the guardian's SIGKILL

@@ -11,8 +11,10 @@ ends.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -111,7 +113,10 @@ class Segments:
     def release(self, body: bytes) -> None:
         """A message with parts will not be handled."""
         if self._ledger is not None:
-            release(self._ledger, body)
+            with contextlib.suppress(
+                struct.error, ValueError
+            ):  # somebody wrote over it: its leases go with their holder
+                release(self._ledger, body)
 
     def process_gone(self, endpoint: int) -> None:
         for segment in list(self.by_id.values()):
