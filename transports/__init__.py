@@ -28,6 +28,11 @@ if KIND != "python":
             raise
         built = any(name.startswith("_ring.") and name.endswith(".so") for name in os.listdir(__path__[0]))
         KIND, MISSING = "python", str(error) if built else "it was not built"
+if not getattr(sys, "_is_gil_enabled", lambda: True)():  # the extension, built as it is, has the interpreter enable it
+    raise ImportError(
+        "process-actors needs the GIL: its rings rest on it within a process. Run with PYTHON_GIL=1 (or -X gil=1), or with a "
+        "build of Python that is not free-threaded; actors run in parallel all the same, each in a process of its own"
+    )
 if KIND == "python":
     from . import fallback
 

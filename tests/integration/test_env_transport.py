@@ -127,6 +127,14 @@ def test_who_insists_on_the_extension_or_on_nonsense_is_told() -> None:
     assert "it may be 'c' (the extension or nothing) or 'python'" in errors
 
 
+@pytest.mark.parametrize("kind", ["c", "python"])
+def test_a_process_without_the_gil_is_told_that_it_needs_it(kind: str) -> None:
+    """Neither ring is safe for its threads there; a build of that kind need not be at hand to ask it."""
+    _, errors = run("import sys; sys._is_gil_enabled = lambda: False; import actors.system", ACTORS_TRANSPORT=kind)
+    assert "process-actors needs the GIL" in errors
+    assert "PYTHON_GIL=1" in errors
+
+
 ATTACH = """
 import sys
 from actors import ActorSystem
