@@ -58,7 +58,7 @@ class Directory(Link):
         if not fds:
             self._note_end(uid, answer)
             raise died(self.address(name), answer)
-        ring = _take_ring(fds)
+        ring = take_ring(fds)
         self.options[uid] = answer
         self._remember(self.ports, uid, ring)
         return ring
@@ -69,7 +69,7 @@ class Directory(Link):
         if found is None:
             _, fds = self.exchange("lane", endpoint=endpoint)
             if fds:
-                found = _take_ring(fds)
+                found = take_ring(fds)
                 self._remember(self.lanes, endpoint, found)
         return found
 
@@ -116,9 +116,12 @@ class Directory(Link):
         cache[key] = value
 
 
-def _take_ring(fds: list[int]) -> Ring:
+def take_ring(fds: list[int]) -> Ring:
     """Map [memfd, eventfd]; the ring owns the eventfd."""
     try:
         return Ring(fds[0], fds[1], True)
+    except BaseException:  # no memory for the mapping
+        os.close(fds[1])
+        raise
     finally:
         os.close(fds[0])

@@ -12,6 +12,7 @@ import queue
 from typing import TYPE_CHECKING, Any
 
 from .client import Client, clients
+from .directory import take_ring
 from .errors import ActorsError, MailboxCorrupt, SpecError
 from .transports._ring import Corrupt, Ring
 
@@ -81,12 +82,12 @@ class NamedRing:
             raise MailboxClosed(f"{self!r} is closed, and nothing is left in it")
         ring = client.boxes.get(self.name)
         if ring is None:
-            new = Ring(fds[0], fds[1], True)
+            new = take_ring(fds)
             new.join(client.me, answer["maxsize"])
             ring = client.boxes.setdefault(self.name, new)
         else:
-            os.close(fds[1])
-        os.close(fds[0])
+            for fd in fds:
+                os.close(fd)
         self._client, self._me, self._ring = client, client.me, ring
         self._maxsize, self._uid = answer["maxsize"], answer["uid"]
         if maxsize not in (0, answer["maxsize"]) or capacity not in (CAPACITY, answer["capacity"]):

@@ -97,10 +97,10 @@ static int settle(struct ring *r, const struct view *v, struct again back, bool 
 static bool whole(const struct ring *r, uint64_t head, uint64_t tail)
 {
     struct view v;
-    bool good = tail - head <= r->capacity;
-    for (uint64_t position = head; good && position != tail; position += v.size)
-        good = ring_view(r, position, tail, &v);
-    return good;
+    for (uint64_t position = head; position != tail; position += v.size)
+        if (!ring_view(r, position, tail, &v))
+            return false;
+    return true;
 }
 
 /* Settle the records from the head to the tail: all of them, or those that a dead consumer had in hand. The list of
