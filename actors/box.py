@@ -299,14 +299,19 @@ class Mailbox(NamedRing, Generic[T]):
                 else:
                     ring.give_back(position)
                 raise
-            self._end(ring, client, got)
+            over = self._end(ring, client, got)
         except Corrupt as error:
             raise self._corrupt(error) from None
+        if not over:
+            raise self._left()
         return item
 
-    def _end(self, ring: Ring, client: Client, got: Got) -> None:
-        ring.end(got[3], False)
+    def _end(self, ring: Ring, client: Client, got: Got) -> bool:
+        """False: it has come back, to others, and so have its parts."""
+        if not ring.end(got[3], False):
+            return False
         client.arena.release(got[0])
+        return True
 
     def _body(self, got: Got) -> T:
         body, flags = got[:2]

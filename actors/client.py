@@ -25,12 +25,12 @@ from . import definitions, wire
 from .arena import WINDOW, Arena, to_actor, to_asker
 from .directory import Directory
 from .endpoint import Endpoint
-from .errors import ActorDied, CodecError, MailboxFull, SystemDied
+from .errors import ActorDied, CodecError, MailboxCorrupt, MailboxFull, SystemDied
 from .exits import ExitReason
 from .message import HANDLE, Kind
 from .outbox import UNSENT, Outbox
 from .reply import _MISSING, NEVER, Reply, died
-from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Record, Ring
+from .transports._ring import CLOSED, FULL, NOMEM, STUCK, Corrupt, Record, Ring
 
 if TYPE_CHECKING:
     from .monitor import Monitor
@@ -146,10 +146,17 @@ class Client(Directory):
             if isinstance(error, SystemDied):
                 raise
             reply.got, reply.kind = error, DIED
-        except BaseException:
+        except BaseException as error:
             self.take_back(reply)
+            if isinstance(error, Corrupt):
+                raise self.damaged(name, error) from None
             raise
         return reply
+
+    def damaged(self, name: str, error: Corrupt) -> MailboxCorrupt:
+        return MailboxCorrupt(
+            f"{self.address(name)}: {error}; some process wrote over it. The actor can't read on and ends"
+        )
 
     def tell(self, uid: int, name: str, body: bytes, flags: int, timeout: float = -1.0) -> None:
         """Push a message. MailboxFull in a coroutine (or after `timeout` seconds); ActorDied."""
@@ -158,10 +165,13 @@ class Client(Directory):
         port = self.ports.get(uid) or self.map(uid, name)
         if uid in self.outbox.queues and not self.endpoint.may_block():
             raise MailboxFull(f"{self.address(name)}: earlier asks wait for room in its mailbox; use tell_async")
-        if flags & HANDLE or (len(body) > SHORT and goes_beside(body, port)):
-            self._tell_large(port, uid, name, body, flags, timeout)
-        elif port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
-            self.push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
+        try:
+            if flags & HANDLE or (len(body) > SHORT and goes_beside(body, port)):
+                self._tell_large(port, uid, name, body, flags, timeout)
+            elif port.push(body, TELL, flags, self.me, 0, 0, 0.0) < 0:
+                self.push_slowly(port, uid, name, (body, TELL, flags, self.me, 0, 0), None if timeout < 0 else timeout)
+        except Corrupt as error:
+            raise self.damaged(name, error) from None
 
     def _tell_large(self, port: Ring, uid: int, name: str, body: bytes, flags: int, timeout: float) -> None:
         self._await_window(uid, name, timeout)
@@ -222,9 +232,11 @@ class Client(Directory):
                 # room has no descriptor to wait on; a bounded back-off costs the sender, not the actor
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST)
-        except BaseException:
+        except BaseException as error:
             if large:
                 self.arena.release(message)
+            if isinstance(error, Corrupt):
+                raise self.damaged(name, error) from None
             raise
 
     def push_slowly(
@@ -305,15 +317,21 @@ class Client(Directory):
         """Answer an ask of another process; if that is gone, there is nobody to tell."""
         if made and len(self.defined) < len(made):
             self.define()
-        lane = self.lanes.get(sender) or self.lane(sender)
+        try:
+            lane = self.lanes.get(sender) or self.lane(sender)
+        except ValueError:  # somebody wrote over it
+            return
         if lane is None:
             return
         if flags & HANDLE:
             body = self.arena.pack(body, to_asker(sender), len(body) > LARGEST_ANSWER)
-        position = lane.answer(body, kind, flags, self.me, corr)
-        if position == FULL and not flags & HANDLE:
-            body, flags = self.arena.pack(body, to_asker(sender), True), flags | HANDLE
+        try:
             position = lane.answer(body, kind, flags, self.me, corr)
+            if position == FULL and not flags & HANDLE:
+                body, flags = self.arena.pack(body, to_asker(sender), True), flags | HANDLE
+                position = lane.answer(body, kind, flags, self.me, corr)
+        except Corrupt:  # that is the asker's trouble, who could not read it
+            position = CLOSED
         if position < 0 and flags & HANDLE:
             self.arena.release(body)
 

@@ -21,6 +21,7 @@ from .errors import ActorDied, ActorsError, AskTimeout, CodecError, MailboxFull
 from .exits import ExitReason
 from .reply import died
 from .seconds import FOREVER, bounded
+from .transports._ring import Corrupt
 
 if TYPE_CHECKING:
     from typing import Self
@@ -120,7 +121,10 @@ class ActorRef(Generic[T_co]):
         # the short way: mapped, small, plain, room, nothing to explain; the client knows all others
         body: bytes | Literal[False] | None = False
         if port is not None and not (kwargs or made or client.outbox.queues):
-            body = port.tell(name, args, codec.PACKERS, client.me)
+            try:
+                body = port.tell(name, args, codec.PACKERS, client.me)
+            except Corrupt as error:
+                raise client.damaged(self.name, error) from None
         if body is None:
             return
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -9,12 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from actors import Actor, ActorDied, ActorSystem, SystemDied
+from actors import Actor, ActorDied, ActorSystem, MailboxCorrupt, SystemDied
 from actors.transports._ring import HEADER
 from kit import Gate, Journal, until
 
 HEAD, TAIL, CAPACITY = 64, 128, 1 << 20  # places in a ring's header; bytes of a mailbox
 NONSENSE = 0xDEAD_BEEF_1234_5671
+
+
+def scribble(memory: str, what: str) -> None:
+    """Over this process's only memory of that name."""
+    (base,) = (
+        int(words[0].split("-")[0], 16)
+        for words in map(str.split, Path("/proc/self/maps").read_text().splitlines())
+        if words[5:6] == [f"/memfd:actors:{memory}"] and int(words[2], 16) == 0
+    )
+    head = ctypes.c_uint64.from_address(base + HEAD).value % CAPACITY
+    at = {"head": HEAD, "tail": TAIL, "record": HEADER + head}[what]
+    ctypes.c_uint64.from_address(base + at).value = NONSENSE
 
 
 class Wild(Actor):
@@ -26,14 +39,7 @@ class Wild(Actor):
     def scribble(self, memory: str, what: str, gate: Gate | None, journal: Journal | None) -> None:
         if gate is not None:
             gate.wait()
-        base = next(
-            int(words[0].split("-")[0], 16)
-            for words in map(str.split, Path("/proc/self/maps").read_text().splitlines())
-            if words[5:6] == [f"/memfd:actors:{memory}"] and int(words[2], 16) == 0
-        )
-        head = ctypes.c_uint64.from_address(base + HEAD).value % CAPACITY
-        at = {"head": HEAD, "tail": TAIL, "record": HEADER + head}[what]
-        ctypes.c_uint64.from_address(base + at).value = NONSENSE
+        scribble(memory, what)
         if journal is None:
             os.kill(os.getpid(), signal.SIGKILL)
         else:
@@ -69,4 +75,19 @@ def test_an_actor_that_nothing_can_be_said_to_any_more_dies_alone(system: ActorS
     journal.until("scribbled")
     wild.stop()  # which the guardian can't say to it
     until(lambda: not Path(f"/proc/{pid}").exists(), "it is dead and reaped")
+    assert good.ask(Good.twice, 4).result(20) == 8
+
+
+def test_a_sender_that_finds_a_mailbox_damaged_is_told_so(system: ActorSystem) -> None:
+    wild, good = system.spawn(Wild), system.spawn(Good)
+    pid = wild.ask(Wild.pid).result(20)
+    scribble("mailbox", "tail")
+    with pytest.raises(MailboxCorrupt, match=wild.name):
+        wild.ask(Wild.pid)
+    with pytest.raises(MailboxCorrupt, match=wild.name):
+        wild.tell(Wild.pid)
+    with pytest.raises(MailboxCorrupt, match=wild.name):
+        asyncio.run(wild.tell_async(Wild.pid))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: [each["name"] for each in system.tree()["children"]] == [good.name], "it is not started again")
     assert good.ask(Good.twice, 4).result(20) == 8
