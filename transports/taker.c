@@ -240,6 +240,16 @@ static int conclude(struct ring *r, uint64_t position, enum outcome outcome)
     return good ? said : -1;
 }
 
+/* Give back what can't be handed over. An exception is set, and stays. */
+static void put_back(struct ring *r, uint64_t position)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (conclude(r, position, GIVEN) < 0)
+        PyErr_Clear(); /* still in hand: it comes back when this process ends */
+    PyErr_Restore(type, value, traceback);
+}
+
 /* get(timeout, keep, into) */
 PyObject *taker_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -266,14 +276,8 @@ PyObject *taker_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
     PyObject *tuple = message(&v);
     if (tuple && args[2] != Py_None && PyList_Append(args[2], tuple))
         Py_CLEAR(tuple);
-    if (!tuple) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        if (conclude(r, position, GIVEN) < 0)
-            PyErr_Clear();
-        PyErr_Restore(type, value, traceback);
-        return NULL;
-    }
+    if (!tuple)
+        return put_back(r, position), NULL;
     if (stays) {
         if (r->most)
             takers_wake_senders(r);
@@ -282,8 +286,10 @@ PyObject *taker_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
     said = conclude(r, position, HANDED);
     if (said == 1)
         return tuple;
-    Py_DECREF(tuple); /* still in hand: it comes back when this process ends; or it has come back, to others */
-    return said < 0 ? NULL : PyLong_FromLong(RING_LEFT);
+    Py_DECREF(tuple);
+    if (said < 0)
+        return put_back(r, position), NULL;
+    return PyLong_FromLong(RING_LEFT); /* it has come back, to others */
 }
 
 static bool parse_position(PyObject *object, uint64_t *position)

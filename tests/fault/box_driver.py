@@ -356,6 +356,36 @@ def taken_back_meanwhile(ring: Any, rng: random.Random) -> dict[str, Any]:
     return {"reclaimed": reclaimed, "exit": reap(pid), "tries": (box.get(0.0, False) or (0, 0, 9))[2]}
 
 
+def interrupted_at_the_end(ring: Any, rng: random.Random) -> dict[str, Any]:
+    """A handler raises while `get` waits to hand over what it has taken, since another consumer stands inside the lock."""
+    box, raised = Box(ring), shared(1)
+    box.put(0, 0)
+
+    def interrupt(*_: object) -> None:
+        raised[0] = 1
+        raise InterruptedError
+
+    def get(point: int) -> None:
+        signal.signal(signal.SIGUSR1, interrupt)
+        box.join(CHILD + point)
+        box.ring.fault(-point)
+        with contextlib.suppress(InterruptedError):
+            box.get(0.0, False)
+
+    pids = []
+    for point in (14, 10):
+        pids.append(fork(partial(get, point)))
+        os.waitid(os.P_PID, pids[-1], os.WSTOPPED)
+    os.kill(pids[0], signal.SIGUSR1)
+    os.kill(pids[0], signal.SIGCONT)
+    end = time.monotonic() + PATIENCE
+    while not raised[0] and time.monotonic() < end:
+        time.sleep(0.001)
+    os.kill(pids[1], signal.SIGCONT)
+    exits = [reap(pid) for pid in pids]
+    return {"raised": raised[0], "exits": exits, "back": (box.get(0.0, False) or (0, 9))[1:3]}
+
+
 def main() -> None:
     path, scenario, seed, *rest = sys.argv[1:]
     rng = random.Random(int(seed))
@@ -363,7 +393,7 @@ def main() -> None:
     signal.alarm(1000 if scenario == "many_die" else 100)
     known = (
         *(taker_dies_at, head_is_left, producer_dies_at, many_die, keeper_is_stopped),
-        *(room_is_made_meanwhile, begun_end_is_over, taken_back_meanwhile),
+        *(room_is_made_meanwhile, begun_end_is_over, taken_back_meanwhile, interrupted_at_the_end),
     )
     scenarios: dict[str, Callable[..., dict[str, Any]]] = {each.__name__: each for each in known}
     print(json.dumps(scenarios[scenario](load(path), rng, *map(int, rest))))

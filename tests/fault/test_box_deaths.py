@@ -106,3 +106,7 @@ def test_a_take_block_that_a_death_kept_from_ending_counts_as_finished_for_nobod
 
 def test_a_message_taken_back_from_a_process_before_it_was_handed_over_goes_to_another_alone(run_box: Run) -> None:
     assert run_box("taken_back_meanwhile") == {"reclaimed": 1, "exit": 0, "tries": 1}
+
+
+def test_a_handler_that_raises_before_a_message_was_handed_over_leaves_it_to_the_next_get(run_box: Run) -> None:
+    assert run_box("interrupted_at_the_end") == {"raised": 1, "exits": [0, 0], "back": [0, 1]}
