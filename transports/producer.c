@@ -11,6 +11,8 @@ values. */
 #include "binding.h"
 #include "takers.h"
 
+#include <stdlib.h>
+
 enum {
     BUSY = -100,               /* inside this file: the lock was not ours within the slice */
     TRIES = 200,               /* of the lock, with the GIL */
