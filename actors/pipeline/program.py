@@ -167,9 +167,10 @@ class Program:
         """It takes no more: hand out what it still says, then raise why."""
         async for each in self._rest(PATIENCE):
             yield each
-        name, status = self.command[0], self.program.status
-        what = "ended before its input did" if status else f"has closed its stdin and runs on (process {self.program.pid})"
-        raise Over(await self._fault() or ActorsError(f"{name} {what}{self._words()}"))
+        what = "ended before its input did"
+        if self.program.status is None:
+            what = f"has closed its stdin and runs on (process {self.program.pid})"
+        raise Over(await self._fault() or ActorsError(f"{self.command[0]} {what}{self._words()}"))
 
     async def _fault(self) -> ActorsError | None:
         """What is wrong with how it has ended, or with what it has said."""

@@ -185,7 +185,7 @@ def _kind(work: Any, name: str | None) -> Literal["function", "class", "program"
         try:
             checked_command(work)
         except SpecError as error:
-            raise SpecError(f"stage {name or work!r}: a program is a list of strings, its name first: {error}") from None
+            raise SpecError(f"stage {name or work!r}: a program is a list of strings: {error}") from None
         return "program"
     if not callable(work):
         hint = "; give its class, each worker makes its own" if callable(getattr(work, "process", None)) else ""
