@@ -52,7 +52,7 @@ def _child(stage: Stage, number: int) -> Child[Worker]:
     if not callable(work):
         from .program import Program
 
-        work, args = Program, (list(work), stage.framing)
+        work, args = Program, stage.program()
     keeps = stage.keeps
     return Child(
         Keeper if keeps else Worker, work, args, stage.kind, stage.on_error, stage.retries, stage.backoff,

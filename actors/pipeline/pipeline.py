@@ -31,7 +31,7 @@ class Pipeline:
 
     def __init__(
         self,
-        *stages: Stage | Callable[..., Any] | Sequence[str],
+        *stages: Stage | Callable[..., Any] | Sequence[str | os.PathLike[str]],
         name: str = "pipeline",
         ordered: bool = True,
         on_error: Policy = "raise",

@@ -12,16 +12,20 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import SpecError
 from ..supervision import Backoff, checked_name, name_of
 from .batch import RETRY_OR_SKIP
 
+if TYPE_CHECKING:
+    from ..pipes.framing import Framing
+
 Policy = Literal["raise", "skip", "retry"]
-Framing = Literal["lines", "raw"]
 LONGEST_BATCH = 100_000
+LIMIT = 1 << 26  # bytes of a frame
 
 
 class Stage:
@@ -40,20 +44,26 @@ class Stage:
     batch: items a message; None: as many as take some milliseconds, measured all the time.
     max_memory: bytes of resident memory from which on a worker is replaced between two batches.
     shutdown: seconds that a worker has to end by itself when a run is given up.
-    framing: of a program: "lines" (str in, str out, without the newline) or "raw" (bytes in, bytes out as they come).
-    name: the default comes from the function or class.
+    name: the default comes from the function, class or program.
+
+    Of a program, as of an actor's (`Program`):
+    framing: "lines" (an item is a line: str, without the newline), "netstring" (bytes), "msgpack" (plain data) or "raw"
+        (bytes in, bytes out as they come).
+    encoding: of lines; what is not of it comes through as `os.fsdecode` shows it. None: lines are bytes.
+    limit: bytes that an item may have on its way out of the program.
+    cwd, env: its working directory, and changes to its environment (None removes a variable).
     """
 
     __slots__ = (
-        "args", "backoff", "batch", "framing", "kind", "max_memory", "name", "named", "on_error", "ordered", "retries",
-        "shutdown", "timeout", "work", "workers",
+        "args", "backoff", "batch", "cwd", "encoding", "env", "framing", "kind", "limit", "max_memory", "name", "named",
+        "on_error", "ordered", "retries", "shutdown", "timeout", "work", "workers",
     )  # fmt: skip
 
     kind: Literal["function", "class", "program"]
 
     def __init__(
         self,
-        work: Callable[..., Any] | Sequence[str],
+        work: Callable[..., Any] | Sequence[str | os.PathLike[str]],
         /,
         *args: Any,
         workers: int = 1,
@@ -66,6 +76,10 @@ class Stage:
         max_memory: int | None = None,
         shutdown: float = 0.5,
         framing: Framing = "lines",
+        encoding: str | None = "utf-8",
+        limit: int = LIMIT,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         name: str | None = None,
     ) -> None:
         self.kind = _kind(work, name)
@@ -74,7 +88,8 @@ class Stage:
         self.work, self.args, self.workers, self.ordered = work, args, workers, ordered
         self.on_error, self.retries, self.backoff = on_error, retries, backoff if backoff is not None else Backoff()
         self.timeout, self.batch, self.max_memory, self.shutdown = timeout, batch, max_memory, shutdown
-        self.framing: Framing = framing
+        self.framing, self.encoding, self.limit = framing, encoding, limit
+        self.cwd, self.env = cwd, dict(env or {})
         try:
             self._check()
         except SpecError as error:
@@ -120,6 +135,11 @@ class Stage:
         copy.on_error = RETRY_OR_SKIP if self.on_error == "retry" else "skip"  # type: ignore[assignment]
         return copy
 
+    def program(self) -> tuple[Any, ...]:
+        """What the worker of a program is made from."""
+        grace = self.shutdown / 2
+        return (self.work, self.framing, self.encoding, self.limit, self.cwd, self.env, grace)
+
     def _check(self) -> None:
         _whole("workers", self.workers, 1)
         _whole("retries", self.retries, 0)
@@ -137,23 +157,35 @@ class Stage:
             raise SpecError(f"timeout must be None or more than 0 seconds, not {self.timeout!r}")
         if not (_number(self.shutdown) and 0 <= self.shutdown < math.inf):
             raise SpecError(f"shutdown must be 0 or more seconds, not {self.shutdown!r}")
-        if self.framing not in get_args(Framing):
-            raise SpecError(f"framing must be one of {', '.join(get_args(Framing))}, not {self.framing!r}")
-        if self.kind == "program" and self.args:
-            raise SpecError(f"a program's arguments belong into its list, not behind it: {self.args!r}")
+        self._check_program()
         if self.max_memory is not None and self.finishes and not self.keeps:
             raise SpecError(
                 "max_memory replaces workers, and what one gathers for its finish() would be lost; "
                 "give it snapshot() and restore()"
             )
-        if self.timeout is not None and self.kind == "program":
+
+    def _check_program(self) -> None:
+        if self.kind != "program":
+            if (self.framing, self.encoding, self.limit, self.cwd, self.env) != ("lines", "utf-8", LIMIT, None, {}):
+                raise SpecError("framing, encoding, limit, cwd and env are for programs")
+            return
+        from ..pipes.framing import codec  # here: most pipelines run none
+
+        codec(self.framing, self.limit, self.encoding)
+        if self.args:
+            raise SpecError(f"a program's arguments belong into its list, not behind it: {self.args!r}")
+        if self.timeout is not None:
             raise SpecError("timeout is for items, and a program does not say when it has done one")
 
 
 def _kind(work: Any, name: str | None) -> Literal["function", "class", "program"]:
     if isinstance(work, (list, tuple)):
-        if not work or not all(isinstance(part, str) and part for part in work):
-            raise SpecError(f"stage {name or work!r}: a program is a list of strings, its name first, not {work!r}")
+        from ..pipes.launch import checked_command
+
+        try:
+            checked_command(work)
+        except SpecError as error:
+            raise SpecError(f"stage {name or work!r}: a program is a list of strings: {error}") from None
         return "program"
     if not callable(work):
         hint = "; give its class, each worker makes its own" if callable(getattr(work, "process", None)) else ""

@@ -32,7 +32,7 @@ from ..context import current
 from ..exits import ExitReason
 from ..failures import describe, encode_error
 from ..supervision import Backoff
-from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS
+from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS, Over
 from .chunk import is_column, unpack
 from .held import NOTHING, Held, Part, shown
 
@@ -284,6 +284,8 @@ class Worker(Actor):
         """What the policy says of an input that raised: True when the batch ends with it."""
         held = part.held
         held.current = None
+        if isinstance(error, Over):
+            return self._over(part, *error.args)
         if isinstance(error, StopIteration):  # as in a generator: it must not look like an end
             error = RuntimeError(f"it raised {type(error).__name__}")
         if self.on_error in RETRIES and held.tries < self.retries:
@@ -297,6 +299,18 @@ class Worker(Actor):
             else:
                 time.sleep(pause)
             return False
+        self._give_up(part, error)
+        return self.on_error not in SKIPS
+
+    def _over(self, part: Part, error: BaseException) -> bool:
+        """Its object is of no more use. Where the policy is to go on, a new process does: what this one has done is
+        skipped with it, and can't be done again. Nobody needs one at the end of the input.
+        """
+        new = self.last < 0 and not part.done_before
+        if part.held.item is not END and (self.on_error in SKIPS or (new and self.on_error in RETRIES)):
+            from ..pipes.plumbing import crash  # here: only a program's stage comes to this
+
+            crash(error)
         self._give_up(part, error)
         return self.on_error not in SKIPS
 

@@ -38,11 +38,11 @@ class Codec(Protocol):
         ...
 
 
-def codec(framing: str, limit: int = LIMIT, encoding: str | None = "utf-8") -> Codec:
+def codec(framing: str, limit: int = LIMIT, encoding: str | None = "utf-8", errors: str = "strict") -> Codec:
     """A new codec. SpecError: there is no such framing, or its options make no sense.
 
     limit: bytes that a frame may have (not for "raw", whose frames are what one read gives). encoding: of "lines", which
-    are then str; None leaves them bytes.
+    are then str; None leaves them bytes. errors: what becomes of bytes that are not of that encoding, as in `open`.
     """
     if framing not in get_args(Framing):
         raise SpecError(f"framing is {framing!r}: use one of {', '.join(get_args(Framing))}")
@@ -50,7 +50,7 @@ def codec(framing: str, limit: int = LIMIT, encoding: str | None = "utf-8") -> C
         raise SpecError(f"limit is {limit!r}: give the most bytes that a frame may have")
     match framing:
         case "lines":
-            return Lines(limit, encoding)
+            return Lines(limit, encoding, errors)
         case "netstring":
             return Netstrings(limit)
         case "msgpack":
@@ -75,7 +75,7 @@ class Raw:
 class Lines:
     """A line a frame, without its newline; the last one need not have any."""
 
-    def __init__(self, limit: int, encoding: str | None) -> None:
+    def __init__(self, limit: int, encoding: str | None, errors: str) -> None:
         if encoding is not None:
             try:
                 fits = "\n".encode(encoding) == b"\n"
@@ -83,13 +83,13 @@ class Lines:
                 fits = False
             if not fits:
                 raise SpecError(f"encoding is {encoding!r}: use one that has ASCII's newline, or None for bytes")
-        self._limit, self._encoding = limit, encoding
+        self._limit, self._encoding, self._errors = limit, encoding, errors
         self._parts: list[bytes] = []  # of the line that has no end yet
         self._held = 0
 
     def encode(self, value: Any) -> bytes:
         if isinstance(value, str):
-            value = value.encode(self._encoding or "utf-8")
+            value = value.encode(self._encoding or "utf-8", self._errors)
         line = _bytes(value, "lines")
         if b"\n" in line:
             raise ValueError("a line can't contain a newline (framing='lines' adds one); send one message a line")
@@ -122,7 +122,7 @@ class Lines:
         if self._encoding is None:
             return line
         try:
-            return line.decode(self._encoding)
+            return line.decode(self._encoding, self._errors)
         except UnicodeDecodeError as error:
             shown = line[max(0, error.start - _SHOWN // 2) : error.start + _SHOWN // 2]
             raise FramingError(

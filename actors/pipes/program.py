@@ -8,8 +8,7 @@ mailbox, and then its senders wait; a receiver that is slow stops the program wh
 Many handlers may wait at once (`concurrency`), each for the pipe or for a frame; writes keep their order because they
 queue in `Sink` in the order of the mailbox.
 
-Rejected: `asyncio.subprocess` (it reads ahead, loses the exact status, and knows no process group); `communicate`
-(everything in memory); a shell (what its user means is a list of arguments).
+Rejected: `communicate` (everything in memory); a shell (what its user means is a list of arguments).
 """
 
 from __future__ import annotations
@@ -25,16 +24,15 @@ from ..errors import ActorDied, ActorsError, FramingError, SpecError
 from ..exits import ExitReason
 from ..ref import ActorRef
 from . import plumbing
+from .coprocess import PATIENCE, Coprocess
 from .diary import Diary
 from .framing import LIMIT, Framing, codec
-from .launch import checked_command, end_as, launch
+from .launch import checked_command, end_as
 from .outlet import Outlet, Pull, Push, pour, pour_rest
-from .sink import Sink, Writing, enlarge, keep_freed_memory
-from .source import CHUNK, RAW, Source
+from .sink import Writing
 
 Stdout = Literal["frames", "log"]
 GRACE = 2.5  # seconds between the end of its input and SIGTERM, and from there to SIGKILL
-PATIENCE = 1.0  # seconds between a sign of a program's end (its stdout closed, its stdin broken) and the end itself
 
 
 class Program(Actor):
@@ -73,8 +71,7 @@ class Program(Actor):
         grace: float = GRACE,
     ) -> None:
         self._command = checked_command(command)
-        self._codec = codec(framing, limit, encoding)
-        self._chunk = RAW if framing == "raw" else CHUNK
+        self._codec, self._framing = codec(framing, limit, encoding), framing
         self._to, self._method = to, plumbing.checked_receiver(to, method)
         self._cwd = None if cwd is None else os.fspath(cwd)
         self._env, self._grace = dict(env or {}), grace
@@ -83,8 +80,7 @@ class Program(Actor):
             raise SpecError(f"stdout is {stdout!r}: use 'frames' or 'log'")
         if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
             raise SpecError(f"grace is {grace!r}: give seconds, 0 or more")
-        self._status: ExitReason | None = None  # the program's, when it has ended
-        self._stopping = self._terminated = False
+        self._stopping = False
 
     # --- messages
 
@@ -94,7 +90,7 @@ class Program(Actor):
         """
         frame = self._codec.encode(data)
         try:
-            writing = self._sink.send(frame)
+            writing = self._program.stdin.send(frame)
         except OSError:
             return self._refused()
         if writing is None:
@@ -114,7 +110,7 @@ class Program(Actor):
         pull = self._pull()
         frame = self._codec.encode(data)
         try:
-            writing = self._sink.send(frame)
+            writing = self._program.stdin.send(frame)
         except OSError:
             await self._refused()
         answer = pull.next(owed=True)
@@ -129,54 +125,40 @@ class Program(Actor):
 
     def close_stdin(self) -> None:
         """It reads the end of its input after what was written before."""
-        self._sink.close()
+        self._program.stdin.close()
 
     def signal(self, number: int) -> None:
         """Send a signal to the program (not to what it has started). ValueError: there is no such signal."""
         if not isinstance(number, int) or number not in signal.valid_signals():
             raise ValueError(f"{number!r} is no signal")
-        os.kill(self._pid, number)
+        os.kill(self._program.pid, number)
 
     def pid(self) -> int:
         """Its process."""
-        return self._pid
+        return self._program.pid
 
     # --- life
 
     def on_start(self) -> None:
         """Start the program."""
-        loop = asyncio.get_running_loop()
         self._outlet: Outlet = plumbing.outlet(self._to, self._method)
-        process = launch(self._command, self._cwd, self._env)
-        self._pid = process.pid
-        assert process.stdin and process.stdout and process.stderr
-        fds = [os.dup(each.fileno()) for each in (process.stdin, process.stdout, process.stderr)]
-        for file in (process.stdin, process.stdout, process.stderr):
-            file.close()
-        self._process = process  # else its destructor would take the status away
-        self._exited = loop.create_future()
-        self._pidfd = os.pidfd_open(self._pid)
-        loop.add_reader(self._pidfd, self._on_exit)
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
-        keep_freed_memory()
-        for fd in fds[:2]:
-            enlarge(fd)
-        self._sink, self._stdout, self._stderr = Sink(fds[0]), Source(fds[1], self._chunk), Source(fds[2])
+        self._program = Coprocess(self._command, self._framing, self._cwd, self._env)
+        self._program.exited.add_done_callback(lambda _: self._outlet.ending())
         plumbing.when_asked_to_stop(self._asked_to_stop)
         if isinstance(self._outlet, Push):
             self.monitor(self._outlet.to)
-        self._life = loop.create_task(self._live())
+        self._life = asyncio.get_running_loop().create_task(self._live())
 
     async def _live(self) -> None:
         """From the start of the program to the end of the actor."""
-        diary = asyncio.create_task(Diary(self._stderr, "stderr").keep())
+        diary = asyncio.create_task(Diary(self._program.stderr, "stderr").keep())
         broken = await self._deliver()
-        if not await self._ended_within(PATIENCE):
+        if not await self._program.ended_within(PATIENCE):
             if broken is not None and not self._stopping:
                 plumbing.crash(broken)
-            text = f"{self.ref.address}: its program has closed its stdout and runs on (process {self._pid})"
+            text = f"{self.ref.address}: its program has closed its stdout and runs on (process {self._program.pid})"
             self._outlet.fail(EOFError(text))
-        status = await asyncio.shield(self._exited)
+        status = await asyncio.shield(self._program.exited)
         await diary
         if self._stopping:
             return
@@ -192,9 +174,9 @@ class Program(Actor):
         """Its output, to the end. What was wrong with it."""
         try:
             if self._logs_stdout:
-                await Diary(self._stdout, "stdout").keep()
+                await Diary(self._program.stdout, "stdout").keep()
             else:
-                await pour(self._stdout, self._codec, self._outlet)
+                await pour(self._program.stdout, self._codec, self._outlet)
                 await pour_rest(self._codec, self._outlet)
         except FramingError as error:
             return error
@@ -209,20 +191,6 @@ class Program(Actor):
         if status.kind == "exit":
             end_as(status.code, None)
         end_as(None, int(status.signal) if status.signal else status.code)
-
-    def _on_exit(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        found = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-        assert found is not None
-        self._status = ExitReason.from_wait(found.si_code, found.si_status)
-        self._stdout.finish()  # whoever else may hold them: what it has said is there
-        self._stderr.finish()
-        self._outlet.ending()
-        self._exited.set_result(self._status)
-
-    async def _ended_within(self, seconds: float) -> bool:
-        await asyncio.wait([self._exited], timeout=seconds)
-        return self._exited.done()
 
     # --- stopping
 
@@ -249,23 +217,11 @@ class Program(Actor):
     async def _end_program(self) -> None:
         self._stopping = True
         self._outlet.discard()
-        self._sink.close()
-        for step in (self._terminate, self._kill):
-            if await self._ended_within(self._grace):
-                break
-            step()
-        await asyncio.shield(self._exited)
+        self._program.stdin.close()
+        if not await self._program.ended_within(self._grace):
+            await self._program.end(self._grace)
         if asyncio.current_task() is not self._life:
             await self._life  # the rest of its output
-
-    def _terminate(self) -> None:
-        """SIGTERM to the program and all that it has started: also when the guardian sends it to this process."""
-        if not self._terminated:  # it comes back to this process, which is of the group
-            self._terminated = True
-            os.killpg(0, signal.SIGTERM)
-
-    def _kill(self) -> None:
-        os.kill(self._pid, signal.SIGKILL)
 
     # --- writing and reading
 
@@ -280,9 +236,9 @@ class Program(Actor):
 
     async def _refused(self) -> NoReturn:
         """Nobody reads its stdin: because it has ended, which is what callers shall hear, or has closed it."""
-        if await self._ended_within(PATIENCE):
+        if await self._program.ended_within(PATIENCE):
             await asyncio.shield(self._life)
-        raise BrokenPipeError(f"{self.ref.address}: its program has closed its stdin (process {self._pid})")
+        raise BrokenPipeError(f"{self.ref.address}: its program has closed its stdin (process {self._program.pid})")
 
     def _pull(self) -> Pull:
         if self._logs_stdout or not isinstance(self._outlet, Pull):

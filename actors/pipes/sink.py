@@ -24,14 +24,14 @@ class Sink:
         self._fd = fd
         self._queue: deque[Writing] = deque()
         self._loop = asyncio.get_running_loop()
-        self._error: Exception | None = None
+        self.error: Exception | None = None  # why it writes no more
         self._closing = False
         os.set_blocking(fd, False)
 
     def send(self, data: bytes) -> Writing | None:
         """Write a frame. None: the pipe took it; else what to await. OSError: nobody reads; ValueError: closed."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         if self._closing:
             raise ValueError("its input is closed; nothing can be written any more")
         written = 0 if self._queue else self._try(memoryview(data))
@@ -51,13 +51,14 @@ class Sink:
 
     def abandon(self, error: Exception) -> None:
         """Write nothing more: what waits, and what is sent from now on, ends with this error."""
-        self._error = self._error or error
+        self.error = self.error or error
         queue, self._queue = self._queue, deque()
         if queue:
             self._loop.remove_writer(self._fd)
         for writing in queue:
             if not writing.done.done():
-                writing.done.set_exception(self._error)
+                writing.done.set_exception(self.error)
+                writing.done.exception()  # who waits is told; that nobody does is no news
         self._let_go()
 
     def withdraw(self, writing: Writing) -> bool:

@@ -8,6 +8,7 @@ told to pause.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 
 CHUNK = 120 << 10  # bytes of one read that is cut into frames: they are all held at once
@@ -22,41 +23,53 @@ class Source:
         self._fd, self._chunk, self._fifo = fd, chunk, fifo
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Future[None] | None = None
-        self._finishing = False
+        self._linger, self._end = 0.0, math.inf  # seconds; when silence is the end, on the loop's clock
+        self.held = False  # others still hold its other end, although `finish` has made this the end
         os.set_blocking(fd, False)
 
     async def read(self) -> bytes:
         """The next chunk; b"" at the end."""
-        if self._fifo and not self._finishing:
-            await self._readable()
-        while True:
-            try:
-                return os.read(self._fd, self._chunk)
-            except BlockingIOError:
-                if self._finishing:
-                    return b""
-            await self._readable()
+        if self._fifo and self._end == math.inf:
+            await self.readable()
+        while (data := self.poll()) is None:
+            await self.readable()
+        return data
 
-    def finish(self) -> None:
-        """From now on the end is where the pipe is empty, whoever may still hold its other end."""
-        self._finishing = True
+    def poll(self) -> bytes | None:
+        """What is there now; b"" at the end, None: nothing yet."""
+        try:
+            data = os.read(self._fd, self._chunk)
+        except BlockingIOError:
+            self.held = self._loop.time() >= self._end
+            return b"" if self.held else None
+        if self._linger:
+            self._end = self._loop.time() + self._linger
+        return data
+
+    def readable(self) -> asyncio.Future[None]:
+        """Done when it is worth a look. Who gives up waiting need not say so."""
+        if self._waiting is None or self._waiting.done():
+            self._waiting = self._loop.create_future()
+            self._loop.add_reader(self._fd, self._wake)
+            if self._end < math.inf:
+                self._loop.call_at(self._end, self._wake)
+        return self._waiting
+
+    def finish(self, linger: float = 0.0) -> None:
+        """From now on the end is where the pipe stays empty for `linger` seconds, whoever may still hold its other end."""
+        self._linger, self._end = linger, self._loop.time() + linger
         self._wake()
 
     def close(self) -> None:
         """Harmless the second time."""
         if self._fd >= 0:
+            self._wake()
             fd, self._fd = self._fd, -1
             os.close(fd)
 
-    async def _readable(self) -> None:
-        self._waiting = self._loop.create_future()
-        self._loop.add_reader(self._fd, self._wake)
-        try:
-            await self._waiting
-        finally:
-            self._loop.remove_reader(self._fd)
-            self._waiting = None
-
     def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._loop.remove_reader(self._fd)
+            if not waiting.done():
+                waiting.set_result(None)

@@ -378,6 +378,9 @@ async def publishing(system: ActorSystem, counter: ActorRef[Counter]) -> None:
 def piping(pipeline: Pipeline) -> None:
     stage = Stage(Counter, 1, workers=2, on_error="skip", timeout=1.0, backoff=Backoff())
     assert_type(Pipeline(stage, len, ["sort", "-u"], str.upper), Pipeline)
+    Stage(
+        [Path("tool"), "-u"], framing="msgpack", encoding=None, limit=1 << 20, cwd=Path("/"), env={"A": "b", "C": None}
+    )
     run = pipeline.run(["a"], progress=True, checkpoint="position")
     assert_type(run, Run)
     with run:

@@ -139,5 +139,6 @@ def publishing(ticks: Topic[int], words: Topic[str], counter: ActorRef[Counter])
 def piping() -> None:
     Stage(3)  # type: ignore[arg-type]
     Stage(len, workers="two")  # type: ignore[arg-type]
+    Stage(["cat"], framing="words")  # type: ignore[arg-type]
     Stage(len, on_error="stop")  # type: ignore[arg-type]
     Pipeline(len).run(3)  # type: ignore[arg-type]
