@@ -94,7 +94,7 @@ def test_what_is_left_behind_is_an_error_that_names_it(pytester: pytest.Pytester
         """
 import os, pytest, subprocess
 from actors.testing import leaks, kill_at
-leaks.PATIENCE = 0.1
+leaks.PATIENCE = 0.5
 kept = []
 def test_descriptor(system):
     kept.append(os.eventfd(0))
