@@ -92,39 +92,21 @@ class Topic(Generic[T]):
         """
         client = self._client()
         accepted, rest = self._to_those_with_room(client, message)
-        failed = []
+        count = _Count()
         for uid, name, body, flags in rest:
-            try:
+            with count:
                 client.tell(uid, name, body, flags)
-                accepted += 1
-            except MailboxFull as error:
-                failed.append(error)
-            except SystemDied:
-                raise
-            except ActorDied:
-                continue
-        if failed:
-            raise MailboxFull(f"{self!r}: {len(failed)} of its subscribers did not get a message: {failed[0]}")
-        return accepted
+        return accepted + count.accepted(self)
 
     async def publish_async(self, message: T) -> int:
         """`publish` that waits for room without blocking the event loop."""
         client = self._client()
         accepted, rest = self._to_those_with_room(client, message)
-        failed = []
+        count = _Count()
         for uid, name, body, flags in rest:
-            try:
+            with count:
                 await client.tell_async(uid, name, body, flags)
-                accepted += 1
-            except MailboxFull as error:
-                failed.append(error)
-            except SystemDied:
-                raise
-            except ActorDied:
-                continue
-        if failed:
-            raise MailboxFull(f"{self!r}: {len(failed)} of its subscribers did not get a message: {failed[0]}")
-        return accepted
+        return accepted + count.accepted(self)
 
     def _to_those_with_room(self, client: Client, message: T) -> tuple[int, list[tuple[int, str, bytes, int]]]:
         """(how many have it, what is left to be sent otherwise)."""
@@ -172,6 +154,27 @@ class Topic(Generic[T]):
     def _of_here(self, ref: ActorRef[Any]) -> None:
         if ref._system != self._system:
             raise ActorsError(f"{self!r}: {ref.address} belongs to another system")
+
+
+class _Count:
+    """Of those that a message is sent to one after the other: who accepts it, who refuses; who has ended does not count."""
+
+    def __init__(self) -> None:
+        self.sent, self.full = 0, list[MailboxFull]()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is None:
+            self.sent += 1
+        elif isinstance(error, MailboxFull):
+            self.full.append(error)
+        return isinstance(error, MailboxFull | ActorDied) and not isinstance(error, SystemDied)
+
+    def accepted(self, topic: Topic[Any]) -> int:
+        if self.full:
+            raise MailboxFull(f"{topic!r}: {len(self.full)} of its subscribers did not get a message: {self.full[0]}")
+        return self.sent
 
 
 def _note(topics: Topics, body: bytes) -> None:

@@ -2,21 +2,11 @@
 without a word, miscounted or stuck. In both rings: C's, and Python's.
 """
 
-import json
 import random
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .test_ring_deaths import wrong
-
-DRIVER = Path(__file__).with_name("box_driver.py")
-
-Run = Callable[..., dict[str, Any]]
+from kit.drivers import Run, scenarios, wrong
 
 TAKER = {
     10: "lock held",
@@ -37,18 +27,7 @@ TAKER = {
 
 @pytest.fixture
 def run_box(ring: str, rng: random.Random) -> Run:
-    """Run one scenario of box_driver.py and return its findings; its seed is printed."""
-
-    def run(scenario: str, *arguments: int) -> dict[str, Any]:
-        seed = rng.randrange(1 << 32)
-        print(f"{scenario}: seed {seed}")
-        command = [sys.executable, str(DRIVER), ring, scenario, str(seed), *map(str, arguments)]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-        findings: dict[str, Any] = json.loads(output)
-        print(findings)
-        return findings
-
-    return run
+    return scenarios("box_driver.py", ring, rng)
 
 
 @pytest.mark.parametrize("point", TAKER, ids=TAKER.values())

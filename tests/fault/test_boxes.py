@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 
 from actors import Actor, ActorsError, ActorSystem, Mailbox, MailboxClosed, MailboxCorrupt, SystemDied
 from actors.transports._ring import HEADER
-from kit import Journal, Script, kill, system_name, until
+from kit import Journal, Script, Waiting, kill, system_name, until
 
 Jobs = Mailbox[int]
 LOCKS = {*range(320, 376), *range(1024, 1064)}  # glibc follows their pointers, and the promise leaves them out
@@ -73,28 +72,6 @@ class Weigher(Actor):
             journal.write("weighs", len(message))
             while True:
                 signal.pause()
-
-
-class Waiting:
-    """A thread that waits, and how it ended."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.outcome: Any = None
-        self.thread = threading.Thread(target=self._run, args=[call])
-        self.thread.start()
-        self.thread.join(0.1)
-        assert self.thread.is_alive(), self.outcome
-
-    def _run(self, call: Callable[[], Any]) -> None:
-        try:
-            self.outcome = call()
-        except BaseException as error:
-            self.outcome = error
-
-    def result(self) -> Any:
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-        return self.outcome
 
 
 def pid_of(system: ActorSystem, name: str) -> int:
@@ -158,6 +135,7 @@ def test_a_waiting_consumer_is_woken_by_what_another_ones_death_gives_back(
     holder.tell(Holder.hold, jobs, journal)
     journal.until("holds", 7)
     waiting = Waiting(jobs.get)
+    assert waiting.waits(0.1), waiting.outcome
     jobs.close()
     kill(pid_of(system, "holder"))
     assert waiting.result() == 7
@@ -265,6 +243,7 @@ def test_everybody_who_waits_is_freed_with_the_reason_when_the_system_dies() -> 
     empty: Jobs = system.mailbox("empty")
     full.put(1)
     waiting = [Waiting(lambda: full.put(2)), Waiting(empty.get), Waiting(full.join), Waiting(lambda: list(empty))]
+    assert all(each.waits(0.1) for each in waiting)
     kill(system.guardian_pid)
     for each in waiting:
         assert isinstance(each.result(), SystemDied)
@@ -280,6 +259,7 @@ def test_everybody_who_waits_is_freed_when_the_system_is_closed() -> None:
     empty: Jobs = system.mailbox("empty")
     full.put(1)
     waiting = [Waiting(lambda: full.put(2)), Waiting(empty.get), Waiting(full.join)]
+    assert all(each.waits(0.1) for each in waiting)
     system.close()
     for each in waiting:
         assert isinstance(each.result(), ActorsError)
@@ -295,6 +275,7 @@ def test_a_producer_that_waits_goes_on_when_the_only_consumer_dies_and_its_next_
     journal.until("holds", 0)
     jobs.put(1)
     waiting = Waiting(lambda: jobs.put(2))
+    assert waiting.waits(0.1), waiting.outcome
     kill(pid_of(system, "holder"))
     until(lambda: jobs.qsize() == 2, "the message to come back, one more than maxsize")
     consumer = system.spawn(Consumer, jobs, journal)

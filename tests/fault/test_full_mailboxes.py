@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from actors import Actor, ActorDied, ActorRef, ActorsError, ActorSystem, MailboxFull, MailboxOptions
-from kit import Journal, kill, until
+from kit import Journal, Waiting, kill, until
 
 SMALL = MailboxOptions(capacity=4096)
 
@@ -45,26 +44,6 @@ class Sender(Actor):
         except ActorsError as error:
             return type(error).__name__
         return "accepted"
-
-
-class Waiting:
-    """A thread that waits for room."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.outcome: Any = None
-        self.thread = threading.Thread(target=self._run, args=[call])
-        self.thread.start()
-
-    def _run(self, call: Callable[[], Any]) -> None:
-        try:
-            self.outcome = call()
-        except BaseException as error:
-            self.outcome = error
-
-    def result(self) -> Any:
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-        return self.outcome
 
 
 @pytest.fixture

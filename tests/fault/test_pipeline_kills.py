@@ -118,7 +118,7 @@ def repeated(system: ActorSystem, rng: random.Random, runs: int) -> None:
 
 def test_workers_killed_at_random_moments_lose_and_repeat_nothing(system: ActorSystem, rng: random.Random) -> None:
     """Functions, an iterator and a filter in a row; one to three kills a run."""
-    repeated(system, rng, 30)
+    repeated(system, rng, 15)
 
 
 @pytest.mark.nightly

@@ -1,35 +1,16 @@
 """Many senders at one ring: one of them dies in the middle of the others, its heirs die, all of them send at once."""
 
-import json
 import random
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .test_ring_deaths import wrong
-
-DRIVER = Path(__file__).with_name("crowd_driver.py")
-
-Run = Callable[..., dict[str, Any]]
+from kit.drivers import Run, scenarios, wrong
 
 
 @pytest.fixture
 def run(extension: Path, rng: random.Random) -> Run:
-    """Run one scenario of crowd_driver.py and return its findings; its seed is printed."""
-
-    def run(scenario: str, *numbers: int) -> dict[str, Any]:
-        seed = rng.randrange(1 << 32)
-        print(f"{scenario}: seed {seed}")
-        command = [sys.executable, str(DRIVER), str(extension), scenario, str(seed), *map(str, numbers)]
-        findings: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        print(findings)
-        return findings
-
-    return run
+    return scenarios("crowd_driver.py", str(extension), rng)
 
 
 @pytest.mark.parametrize("rounds", [50, pytest.param(1000, marks=pytest.mark.nightly)])

@@ -1,40 +1,16 @@
 """Senders and consumers of a ring die by SIGKILL anywhere: records stay whole, none is lost, nobody else stalls. In both
 rings: C's, and Python's."""
 
-import json
 import random
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-DRIVER = Path(__file__).with_name("ring_driver.py")
-
-Run = Callable[..., dict[str, Any]]
+from kit.drivers import Run, scenarios, wrong
 
 
 @pytest.fixture
 def run(ring: str, rng: random.Random) -> Run:
-    """Run one scenario of ring_driver.py and return its findings; its seed is printed."""
-
-    def run(scenario: str, *arguments: int) -> dict[str, Any]:
-        seed = rng.randrange(1 << 32)
-        print(f"{scenario}: seed {seed}")
-        command = [sys.executable, str(DRIVER), ring, scenario, str(seed), *map(str, arguments)]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-        findings: dict[str, Any] = json.loads(output)
-        print(findings)
-        return findings
-
-    return run
-
-
-def wrong(findings: dict[str, Any], *facts: str) -> dict[str, Any]:
-    """The findings that should be zero and are not."""
-    return {key: value for key, value in findings.items() if value and key not in facts}
+    return scenarios("ring_driver.py", ring, rng)
 
 
 @pytest.mark.parametrize(

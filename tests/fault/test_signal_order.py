@@ -34,7 +34,7 @@ def all_heard(reader: ActorRef[Reader], downs: int) -> list[str]:
     return early
 
 
-@pytest.mark.parametrize("deaths", [1000, pytest.param(10_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("deaths", [400, pytest.param(10_000, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_a_down_comes_after_all_that_the_dead_one_had_sent(
     concurrency: int, deaths: int, system: ActorSystem, journal: Journal, rng: random.Random

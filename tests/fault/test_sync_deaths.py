@@ -4,42 +4,20 @@ that, and nobody waits for ever.
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-DRIVER = Path(__file__).with_name("sync_driver.py")
+from kit.drivers import Run, scenarios
+
 KINDS = pytest.mark.parametrize("kind", [1, 2], ids=["lock", "semaphore"])
 CHANGE = ["intent written", "other helped", "word changed", "account settled"]
-
-Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
 def run(extension: Path, rng: random.Random) -> Run:
-    """Run one scenario of sync_driver.py and return its findings; its seed is printed."""
-
-    def run(scenario: str, *arguments: int) -> dict[str, Any]:
-        command = [
-            sys.executable,
-            str(DRIVER),
-            str(extension),
-            scenario,
-            str(rng.randrange(1 << 32)),
-            *map(str, arguments),
-        ]
-        print(" ".join(command))
-        findings: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        print(findings)
-        return findings
-
-    return run
+    return scenarios("sync_driver.py", str(extension), rng)
 
 
 @KINDS

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 from actors import Actor, ActorRef, ActorSystem
 from kit import LeakGuard, children, process, system_name, until
+from kit.lines import Lines
 
 Spawn = Callable[..., ActorRef[Any]]
 
@@ -62,3 +64,12 @@ def own(leak_guard: LeakGuard) -> Iterator[ActorSystem]:
         yield running
     finally:
         running.close("kill")
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """The program has configured structlog, and gets its lines here."""
+    lines = Lines()
+    structlog.configure(processors=[lines])
+    yield lines
+    structlog.reset_defaults()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from actors import Actor, ActorsError, ActorSystem, CodecError, Mailbox, MailboxClosed, SpecError
-from kit import system_name
+from kit import Waiting, system_name
 from kit.program import Program
 
 Spawn = Callable[..., Any]
@@ -41,31 +41,6 @@ def small(system: ActorSystem) -> Iterator[Box]:
     made: Box = system.mailbox(f"box-{next(names)}", maxsize=2)
     yield made
     made.close()
-
-
-class Thread:
-    """A call in a thread of its own, and how it ended."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.outcome: Any = None
-        self.thread = threading.Thread(target=self._run, args=[call])
-        self.thread.start()
-
-    def _run(self, call: Callable[[], Any]) -> None:
-        try:
-            self.outcome = call()
-        except BaseException as error:
-            self.outcome = error
-
-    def waits(self) -> bool:
-        """Has it not ended, although it had the time?"""
-        self.thread.join(0.15)
-        return self.thread.is_alive()
-
-    def result(self) -> Any:
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-        return self.outcome
 
 
 class Worker(Actor):
@@ -133,7 +108,7 @@ def test_a_negative_timeout_is_a_value_error_also_where_nothing_had_to_be_waited
 def test_a_put_that_waits_goes_on_when_there_is_room(small: Box) -> None:
     small.put(1)
     small.put(2)
-    waiting = Thread(lambda: small.put(3))
+    waiting = Waiting(lambda: small.put(3))
     assert waiting.waits()
     assert small.get() == 1
     assert waiting.result() is None
@@ -141,14 +116,14 @@ def test_a_put_that_waits_goes_on_when_there_is_room(small: Box) -> None:
 
 
 def test_a_get_that_waits_goes_on_when_there_is_something(box: Box) -> None:
-    waiting = Thread(box.get)
+    waiting = Waiting(box.get)
     assert waiting.waits()
     box.put("it")
     assert waiting.result() == "it"
 
 
 def test_each_of_several_that_wait_gets_one(box: Box) -> None:
-    waiting = [Thread(box.get) for _ in range(4)]
+    waiting = [Waiting(box.get) for _ in range(4)]
     assert all(each.waits() for each in waiting)
     for item in range(4):
         box.put(item)
@@ -167,7 +142,7 @@ def test_join_waits_until_everything_is_done(box: Box) -> None:
     box.join()
     box.put(1)
     box.put(2)
-    waiting = Thread(box.join)
+    waiting = Waiting(box.join)
     box.get()
     box.task_done()
     assert waiting.waits()
@@ -200,7 +175,7 @@ def test_closed_is_shut_down(box: Box) -> None:
 def test_close_frees_those_who_wait(system: ActorSystem, small: Box, box: Box) -> None:
     small.put(1)
     small.put(2)
-    waiting = [Thread(lambda: small.put(3)), Thread(box.get), Thread(lambda: list(box))]
+    waiting = [Waiting(lambda: small.put(3)), Waiting(box.get), Waiting(lambda: list(box))]
     assert all(each.waits() for each in waiting)
     small.close()
     box.close()
@@ -281,7 +256,7 @@ def test_another_program_reaches_it_by_name(own: ActorSystem, tmp_path: Path) ->
         print("done")
         """,
     )
-    running = Thread(lambda: program.run("worker.py", own.name))
+    running = Waiting(lambda: program.run("worker.py", own.name))
     for job in range(30):
         jobs.put(job)
     jobs.close()
@@ -328,7 +303,7 @@ def test_a_forked_child_is_told_and_may_attach(own: ActorSystem) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                said = Thread(box.get).result()
+                said = Waiting(box.get).result()
                 attached = ActorSystem.attach(own.name)
                 box.put("from the child")
                 attached.close()
@@ -385,7 +360,7 @@ def test_take_waits_and_raises_as_get_does(box: Box) -> None:
             pass
     with pytest.raises(ValueError, match="non-negative"):
         box.take(timeout=-1)
-    waiting = Thread(lambda: box.take().__enter__())
+    waiting = Waiting(lambda: box.take().__enter__())
     assert waiting.waits()
     box.close()
     assert isinstance(waiting.result(), MailboxClosed)
@@ -515,7 +490,7 @@ def test_loops_of_several_threads_and_blocking_threads_share_one_mailbox(box: Bo
     async def drain() -> list[int]:
         return [item async for item in box]
 
-    consumers = [Thread(lambda: asyncio.run(drain())) for _ in range(2)] + [Thread(lambda: list(box))]
+    consumers = [Waiting(lambda: asyncio.run(drain())) for _ in range(2)] + [Waiting(lambda: list(box))]
     for item in range(300):
         box.put(item)
         if item % 50 == 0:

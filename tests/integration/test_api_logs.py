@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ import structlog
 from actors import Actor, ActorSystem, ExitReason
 from actors.supervision import Child, Supervisor
 from kit import LeakGuard, Script, system_name, until
+from kit.lines import Lines
 
 
 class Talker(Actor):
@@ -78,38 +78,6 @@ class LastWords(Actor):
     def on_stop(self, reason: ExitReason) -> None:
         self.log.info("last words", reason=reason.kind)
         print("printed last words")
-
-
-class Lines:
-    """What the program's structlog got, as dictionaries."""
-
-    def __init__(self) -> None:
-        self.all: list[dict[str, Any]] = []
-        self.lock = threading.Lock()
-
-    def __call__(self, logger: Any, method: str, line: dict[str, Any]) -> Any:
-        with self.lock:
-            self.all.append({**line, "log_level": method})
-        raise structlog.DropEvent
-
-    def until(self, event: str, count: int = 1) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-
-        def there() -> bool:
-            found[:] = [line for line in self.all if line["event"] == event]
-            return len(found) >= count
-
-        until(there, f"{count} lines {event!r} among {self.all}")
-        return found
-
-
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    """The program has configured structlog."""
-    lines = Lines()
-    structlog.configure(processors=[lines])
-    yield lines
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -392,11 +392,11 @@ def test_over_changes_of_size_nothing_is_lost_or_done_twice(
 
 
 def test_a_pool_with_bounds_grows_under_load_and_shrinks_when_idle(pool: Any, gate: Gate) -> None:
-    ref = pool(Worker, size=(1, 3))
+    ref = pool(Worker, size=(1, 2))
     assert len(ref.members()) == 1
     gates = [Gate(f"{gate.path}-{number}") for number in range(12)]
     held = [ref.ask(Worker.hold, each) for each in gates]
-    until(lambda: len(ref.members()) == 3, "it has grown to its bound")
+    until(lambda: len(ref.members()) == 2, "it has grown to its bound")
     for each in gates:
         each.open()
     assert all(reply.result(20) for reply in held)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
-import structlog
 
 from actors import Actor, ActorDied, ActorRef, ActorSystem, ExitReason, SpawnError
 from actors.supervision import Backoff
 from kit import until
 from kit.keeper import Counter, Keeper, crash
+from kit.lines import Lines
 
 Spawn = Callable[..., ActorRef[Any]]
 AT_ONCE = Backoff(0.0, 0.0)
@@ -25,30 +25,6 @@ def counter(spawn: Spawn) -> ActorRef[Counter]:
 
 
 # --- what can't be given back
-
-
-class Lines:
-    """What the program's structlog got."""
-
-    def __init__(self) -> None:
-        self.all: list[dict[str, Any]] = []
-        self.lock = threading.Lock()
-
-    def __call__(self, logger: Any, method: str, line: dict[str, Any]) -> Any:
-        with self.lock:
-            self.all.append({**line, "level": method})
-        raise structlog.DropEvent
-
-    def of(self, text: str) -> list[dict[str, Any]]:
-        return [line for line in self.all if text in line["event"]]
-
-
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    lines = Lines()
-    structlog.configure(processors=[lines])
-    yield lines
-    structlog.reset_defaults()
 
 
 class Picky(Counter):
@@ -80,7 +56,7 @@ def test_a_failing_restore_is_reported_and_the_actor_starts_afresh(
     crash(picky)
     assert picky.ask(Picky.look).result(10) == 2
     (line,) = until(lambda: lines.of("restore() failed"), "the line")
-    assert (line["level"], line["actor"]) == ("error", picky.address)
+    assert (line["log_level"], line["actor"]) == ("error", picky.address)
     assert "LookupError: too much" in line["exception"]
     own.close("stop")
     found = [event for event in events if event.kind == "unrestored"]
@@ -183,7 +159,7 @@ def test_an_actor_that_continues_on_errors_reports_that_once_and_keeps_the_last_
     assert ref.ask(Unsendable.lock).result(10) == "locked"
     assert [ref.ask(Counter.add).result(10) for _ in range(3)] == [5, 6, 7]
     (line,) = until(lambda: lines.of("no snapshot could be taken"), "the line")
-    assert (line["level"], line["actor"]) == ("error", ref.address)
+    assert (line["log_level"], line["actor"]) == ("error", ref.address)
     assert text in line["exception"]
     crash(ref)
     assert ref.ask(Counter.look).result(10) == 4

@@ -31,7 +31,7 @@ from kit.plain import Plain
 AT_ONCE = Backoff(0.0, 0.0)
 
 
-class Part(Actor):
+class Part(Plain):
     """Writes down when it starts and stops."""
 
     def __init__(self, journal: Journal, me: str) -> None:
@@ -42,21 +42,6 @@ class Part(Actor):
 
     def on_stop(self, reason: ExitReason) -> None:
         self.journal.write("stop", self.me)
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def fail(self) -> None:
-        raise ValueError("told to")
-
-    def leave(self) -> None:
-        self.stop()
-
-    def exit(self, code: int) -> None:
-        os._exit(code)
-
-    def kill_yourself(self, number: int) -> None:
-        os.kill(os.getpid(), number)
 
 
 def pids(tree: Any) -> dict[str, int]:

@@ -25,6 +25,7 @@ from .resources import Resources
 from .script import Script
 from .service import Service
 from .trap import Trap
+from .waiting import Waiting
 
 __all__ = [
     "RUN",
@@ -38,6 +39,7 @@ __all__ = [
     "Script",
     "Service",
     "Trap",
+    "Waiting",
     "alive",
     "children",
     "descendants",

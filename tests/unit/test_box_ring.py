@@ -9,7 +9,6 @@ import signal
 import struct
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ import pytest
 
 from actors.transports import _ring
 from actors.transports._ring import CLOSED, EMPTY, FULL, HEADER, LEFT, RECORD, Corrupt, Ring
+from kit.rounds import in_a_child
 
 Views = tuple[Ring, Ring]
 LOCKS = {*range(320, 376), *range(1024, 1064)}  # glibc follows their pointers, and the promise leaves them out
@@ -308,23 +308,7 @@ def one_round(seed: int, bell: int) -> None:
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_thousands_of_random_flips_neither_crash_nor_hang_any_consumer(rng: random.Random, rounds: int) -> None:
     """As for rings with one consumer: a crash or a hang is a child's exit status, and the seed is in the shared page."""
-    base = rng.randrange(1 << 30)
-    progress = mmap.mmap(-1, 16)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            bell = os.eventfd(0, os.EFD_NONBLOCK)
-            for number in range(rounds):
-                signal.alarm(5)
-                struct.pack_into("<q", progress, 0, base + number)
-                one_round(base + number, bell)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status == 0, f"ended with {status} at seed {struct.unpack_from('<q', progress)[0]}"
+    in_a_child(one_round, rng.randrange(1 << 30), rounds)
 
 
 @pytest.mark.parametrize("field", ["length", "state", "mark"])

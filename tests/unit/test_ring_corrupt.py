@@ -3,9 +3,7 @@
 import mmap
 import os
 import random
-import signal
 import struct
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,6 +11,7 @@ import pytest
 
 from actors.transports import _ring
 from actors.transports._ring import HEADER, RECORD, Corrupt, Inbox, ReplyBase, Ring
+from kit.rounds import in_a_child
 
 LOCK = range(320, 376)  # the mutex: glibc follows its pointers, and the promise leaves it out
 FIELDS = [at for at in range(512) if at not in LOCK]
@@ -77,23 +76,7 @@ def one_round(seed: int, bell: int) -> None:
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_thousands_of_random_flips_neither_crash_nor_hang_any_method(rng: random.Random, rounds: int) -> None:
     """In a child of its own: a crash or a hang (its alarm) is its exit status, and the seed is in the shared page."""
-    base = rng.randrange(1 << 30)
-    progress = mmap.mmap(-1, 16)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            bell = os.eventfd(0, os.EFD_NONBLOCK)
-            for number in range(rounds):
-                signal.alarm(5)
-                struct.pack_into("<q", progress, 0, base + number)
-                one_round(base + number, bell)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status == 0, f"ended with {status} at seed {struct.unpack_from('<q', progress)[0]}"
+    in_a_child(one_round, rng.randrange(1 << 30), rounds)
 
 
 @pytest.mark.parametrize("field", ["length", "state", "mark"])
