@@ -140,17 +140,23 @@ def _enum(kind: type) -> tuple[Take, Give] | None:
 
 def _named_tuple(kind: type) -> tuple[Take, Give] | None:
     fields = kind.__dict__.get("_fields")
-    plain = issubclass(kind, tuple) and kind.__bases__[0] is tuple and kind.__dictoffset__ == 0
+    bare = kind.__dictoffset__ == 0 or kind.__dict__.get("__slots__") == ()  # one that came by value has a `__dict__`
+    plain = issubclass(kind, tuple) and kind.__bases__[0] is tuple and bare
     if not plain or not isinstance(fields, tuple) or not _pickles_by_default(kind):
         return None
     count = len(fields)
+
+    def take(value: Any) -> list[Any]:
+        if vars(value):
+            raise ByPickle
+        return list(value)
 
     def give(state: Any) -> Any:
         if type(state) is not list or len(state) != count:
             raise ValueError(f"{kind.__qualname__} has other fields here: {', '.join(fields)}")
         return tuple.__new__(kind, state)
 
-    return list, give
+    return take if kind.__dictoffset__ else list, give
 
 
 def _dataclass(kind: type) -> tuple[Take, Give] | None:

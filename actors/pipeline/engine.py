@@ -18,18 +18,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ActorDied
+from .. import codec
+from ..errors import ActorDied, CodecError
 from ..message import ROOT
 from ..parcels import Parcel
 from .batch import Answer
-from .chunk import Chunk, ease
+from .chunk import Chunk, ease, unpack
 from .crew import Crew
 from .flow import Flow, More, Out, Over, Replace, Work
+from .held import shown
 from .source import Source
 from .stage import Stage
 from .station import Station
 
 if TYPE_CHECKING:
+    from ..exits import ExitReason
     from ..monitor import Down
     from ..reply import Reply
     from ..system import ActorSystem
@@ -181,13 +184,14 @@ class Engine:
             self.flow.answered(stage, worker, batch, answer)
         elif isinstance(error, ActorDied) and error.reason is not None:
             late = error.reason.signal == signal.SIGALRM and self.stages[stage].timeout is not None
-            text = f"took longer than {self.stages[stage].timeout:g} s" if late else f"its process was {_how(error)}"
-            before = self.flow.stations[stage].skipped
+            text = f"took longer than {self.stages[stage].timeout:g} s" if late else f"its process {_how(error.reason)}"
+            before, item, place = self.flow.stations[stage].skipped, batch.item(), batch.first + batch.done
             if error.restarting:
                 self.falls.pop((stage, worker), None)
             self.flow.died(stage, worker, batch, gone=not error.restarting, begun=True, late=late, text=text)
             if (lost := self.flow.stations[stage].skipped - before) > 0:
-                log.warning("stage %r skipped %d item(s): %s", self.stages[stage].name, lost, text)
+                what = f"{lost} items" if lost > 1 or item is None else _shown(item, place)
+                log.warning("stage %r skipped %s: %s", self.stages[stage].name, what, text)
         else:
             raise error
 
@@ -207,5 +211,15 @@ def station(index: int, stage: Stage) -> Station:
     )  # fmt: skip
 
 
-def _how(error: ActorDied) -> str:
-    return str(error.reason)
+def _how(reason: ExitReason) -> str:
+    return f"was {reason}" if reason.signal is not None else str(reason)
+
+
+def _shown(item: Chunk, place: int) -> str:
+    """In a message. A pickle is left alone: what it does when it is read may be what the process died of."""
+    if item.flags & codec.PICKLED:
+        return f"its input {place} (from 0)"
+    try:
+        return shown(unpack(item)[0])
+    except CodecError:
+        return "an item"

@@ -11,13 +11,13 @@ import bisect
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CodecError
 from ..failures import describe, encode_error
-from .chunk import Chunk, pack
+from .chunk import Chunk, pack, part, unpack
 
 if TYPE_CHECKING:
     from ..arena import Arena
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PART_BYTES = 1 << 18
 GROWTH = 8  # a chunk has at most so many times the results of the one before
 LONGEST_NAME = 200  # characters of an item in a message
+END_OF_INPUT = "the end of the input"  # in a message, for what `finish` does
 NOTHING = object()  # no input is in hand
 
 
@@ -32,12 +33,15 @@ class Held:
     """A batch in this worker's hands."""
 
     __slots__ = (
-        "careful", "current", "error", "first", "index", "inputs", "item", "made", "ready", "skip", "tries", "unread",
+        "careful", "chunks", "current", "error", "first", "index", "inputs", "item", "made", "ready", "skip", "tries", "unread",
         "value",
     )  # fmt: skip
 
-    def __init__(self, first: int, inputs: Iterator[Any], skip: int, careful: bool) -> None:
+    def __init__(
+        self, first: int, inputs: Iterator[Any], skip: int, careful: bool, chunks: Sequence[Sequence[Any]] = ()
+    ) -> None:
         self.first, self.inputs, self.skip, self.careful = first, inputs, skip, careful
+        self.chunks = chunks  # what `inputs` come from
         self.unread: list[Any] = []  # inputs that come before those of `inputs`
         self.ready: deque[Any] = deque()  # what the next ones came to, where that is known already
         self.index = 0  # inputs done
@@ -61,6 +65,12 @@ class Held:
         """The next ones."""
         unread, self.unread = self.unread, []
         return unread or list(islice(self.inputs, most))
+
+    def name(self, index: int) -> str:
+        """An input in a message, also one that is not in hand any more."""
+        chunks = [Chunk(*chunk) for chunk in self.chunks]
+        found = part(chunks, index, index + 1)
+        return shown(unpack(found[0])[0]) if found else END_OF_INPUT
 
     def take(self, item: Any) -> None:
         self.item, self.made, self.tries = item, 0, 0
@@ -129,10 +139,10 @@ class Part:
                 begin, index = self.anchors[bisect.bisect_right(self.anchors, place, key=lambda anchor: anchor[0]) - 1]
                 index += place - begin
                 if self.skips:
-                    self.skipped.append((index, shown(value), describe(unsent)))
+                    self.skipped.append((index, self.held.name(index), describe(unsent)))
                     continue
                 self.held.index, self.held.item = index, NOTHING
-                self.failed = (shown(value), *encode_error(unsent))
+                self.failed = (self.held.name(index), *encode_error(unsent))
                 return
             self._add(chunk)
 

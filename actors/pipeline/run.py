@@ -158,8 +158,7 @@ class Run(Iterator[Any]):
             raise
 
     def _begin(self, awaits: bool) -> None:
-        if self._source.awaits and not awaits:
-            raise TypeError("the source is asynchronous: iterate the run with `async for`")
+        self._source.begin(awaits)
         self._state = "running"
         if self._show is not None:
             self._show.start()
@@ -252,7 +251,7 @@ class Run(Iterator[Any]):
         await self.engine.crew.start_async()
         self.engine.started()
         if self._source.awaits:
-            self._task = asyncio.create_task(self._pull())
+            self._task = asyncio.create_task(_pull(self.engine, self._source, self._waiter))
 
     async def _wait(self) -> None:
         """Until there may be a result."""
@@ -265,28 +264,6 @@ class Run(Iterator[Any]):
         if self.engine.hungry and not source.awaits and flow.wanted():
             return
         await self._waiter.wait()
-
-    async def _pull(self) -> None:
-        """Take from an asynchronous source, in a task of its own."""
-        source, flow = self._source, self.engine.flow
-        try:
-            begin = time.perf_counter()
-            async for item in source.async_items:  # type: ignore[union-attr]
-                source.seconds += time.perf_counter() - begin
-                self.engine.feed(source.packed([item]))
-                while not flow.wanted():
-                    self.engine.hungry = True
-                    if not flow.wanted():
-                        await self._room()
-                begin = time.perf_counter()
-        except Exception as error:
-            source.error = error
-        source.ended = True
-        self.engine.end_source(cut_short=source.error is not None)
-
-    async def _room(self) -> None:
-        await self._waiter.wait()
-        await asyncio.sleep(0.001)  # the waiter belongs to who iterates; room has no event of its own
 
     # --- the end
 
@@ -333,7 +310,8 @@ class Run(Iterator[Any]):
         self.engine.close()
         self._items, self._chunk = iter(()), None
         if self._task is not None:
-            self._task.cancel()
+            _wake(self._task.get_loop(), self._task.cancel)
+        self._source.drop()
         if self._position is not None:
             self._position.close()
         if self._show is not None and was == "running":
@@ -384,6 +362,30 @@ class Run(Iterator[Any]):
             self._close(None)
 
 
-def _wake(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+async def _pull(engine: Engine, source: Source, waiter: asyncio.Event) -> None:
+    """Take from an asynchronous source, in a task of its own, which must not keep the run: one that is dropped ends."""
+    try:
+        begin = time.perf_counter()
+        async for item in source.given:
+            source.seconds += time.perf_counter() - begin
+            if source.skip:
+                source.skip -= 1
+                continue
+            if (chunk := source.packed([item])) is None:
+                break
+            engine.feed(chunk)
+            while not engine.flow.wanted():
+                engine.hungry = True
+                if not engine.flow.wanted():
+                    await waiter.wait()
+                    await asyncio.sleep(0.001)  # the waiter belongs to who iterates; room has no event of its own
+            begin = time.perf_counter()
+    except Exception as error:
+        source.error = error
+    source.ended = True
+    engine.end_source(cut_short=source.error is not None)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, wake: Callable[[], object]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed, and the run with it
         loop.call_soon_threadsafe(wake)

@@ -34,7 +34,7 @@ from ..failures import describe, encode_error
 from ..supervision import Backoff
 from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS, Over
 from .chunk import is_column, unpack
-from .held import NOTHING, Held, Part, shown
+from .held import END_OF_INPUT, NOTHING, Held, Part, shown
 
 PART_SECONDS = 0.02
 QUICK = 0.00002  # seconds an input; below, the clock is looked at every LOOK seconds, after STRIDE inputs at the latest
@@ -103,7 +103,7 @@ class Worker(Actor):
         if self.held is not None or (after >= 0 and after != self.last):
             return self._empty(REFUSED)
         inputs = chain.from_iterable(unpack(chunk, self.arena) for chunk in chunks)
-        self.held = Held(first, inputs, skip, careful)
+        self.held = Held(first, inputs, skip, careful, chunks)
         return self._run(want)
 
     def more(self, want: int) -> Any:
@@ -144,9 +144,12 @@ class Worker(Actor):
         while True:
             try:
                 value = await pending
-            except (asyncio.CancelledError, GeneratorExit):
+            except GeneratorExit:
                 raise
             except BaseException as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise  # this worker's call, and not something that the stage's code waited for
                 resume, argument = steps.throw, error
             else:
                 resume, argument = steps.send, value
@@ -162,7 +165,7 @@ class Worker(Actor):
         while held.item is not NOTHING or self._advance(part):
             try:
                 open_ = yield from self._one(part)
-            except (asyncio.CancelledError, GeneratorExit):
+            except GeneratorExit:
                 raise
             except BaseException as error:
                 if (yield from self._failed(part, error)):
@@ -317,7 +320,7 @@ class Worker(Actor):
     def _give_up(self, part: Part, error: BaseException) -> None:
         """Report the input in hand."""
         held = part.held
-        name = "the end of the input" if held.item is END else shown(held.item)
+        name = END_OF_INPUT if held.item is END else shown(held.item)
         if self.on_error in SKIPS:
             part.skipped.append((held.index, name, describe(error)))
             held.put_down()

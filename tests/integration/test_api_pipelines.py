@@ -283,13 +283,14 @@ def unsendable_at(number: int, bad: int) -> Any:
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip", "retry"])
-def test_a_result_that_cannot_be_sent(policy: Any, system: ActorSystem) -> None:
+def test_a_result_that_cannot_be_sent(policy: Any, system: ActorSystem, caplog: pytest.LogCaptureFixture) -> None:
     """It is an error of its item."""
     run = Pipeline(Stage(unsendable_at, 40, on_error=policy, backoff=QUICK)).run(range(100), system=system)
     found = []
     if policy == "skip":
         assert list(run) == [n for n in range(100) if n != 40]
         assert run.skipped == 1
+        assert "skipped 40: CodecError: a result (lock)" in caplog.text
         return
     with pytest.raises(StageError) as caught:
         for item in run:
@@ -310,18 +311,39 @@ def exit_at(number: int, bad: int, how: str) -> int:
 
 @pytest.mark.parametrize("how", ["sys.exit", "os._exit", "SIGSEGV", "SIGKILL"])
 @pytest.mark.parametrize("policy", ["raise", "skip"])
-def test_an_item_that_ends_its_process(policy: Any, how: str, system: ActorSystem) -> None:
+def test_an_item_that_ends_its_process(
+    policy: Any, how: str, system: ActorSystem, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is found among the many of its batch, and the policy applies to it alone."""
     run = Pipeline(Stage(exit_at, 611, how, workers=2, on_error=policy)).run(range(1000), system=system)
     found = []
     if policy == "skip":
         assert list(run) == [n for n in range(1000) if n != 611]
         assert run.skipped == 1
+        assert "skipped 611: " in caplog.text
         return
     with pytest.raises(StageError, match="could not process 611") as caught:
         for item in run:
             found.append(item)
     assert found == list(range(611)) and caught.value.item == 611
+
+
+def cancelled_at(number: int, bad: int) -> int:
+    if number == bad:
+        raise asyncio.CancelledError
+    return number
+
+
+async def cancelled_later_at(number: int, bad: int) -> int:
+    return cancelled_at(number, bad)
+
+
+@pytest.mark.parametrize("work", [cancelled_at, cancelled_later_at])
+def test_code_that_was_cancelled_has_failed(work: Any, system: ActorSystem) -> None:
+    """Somebody's cancellation inside a stage is neither the worker's end nor that of the run."""
+    run = Pipeline(Stage(work, 40, on_error="skip")).run(range(100), system=system)
+    assert list(run) == [n for n in range(100) if n != 40]
+    assert (run.skipped, run.restarts) == (1, 0)
 
 
 def hang_at(number: int, bad: int, journal: Journal | None = None) -> int:
@@ -405,11 +427,6 @@ def test_what_the_source_raises_comes_after_what_came_before(system: ActorSystem
         for item in Pipeline(double, Stage(double)).run(source(), system=system):
             found.append(item)
     assert found == [4 * n for n in range(10)]
-
-
-def test_an_item_of_the_source_that_cannot_be_sent(system: ActorSystem) -> None:
-    with pytest.raises(CodecError):
-        list(Pipeline(double).run([1, threading.Lock()], system=system))
 
 
 # --- the end

@@ -11,7 +11,7 @@ from kit.program import Program
 pytestmark = pytest.mark.usefixtures("leak_guard")
 
 DEFINITIONS = """
-import dataclasses, enum, functools, typing
+import collections, dataclasses, enum, functools, typing
 from actors import Actor, ActorSystem
 
 class Colour(enum.Enum):
@@ -45,6 +45,8 @@ class Point:
 class Pair(typing.NamedTuple):
     left: Order
     right: Point
+
+Couple = collections.namedtuple("Couple", "left right")
 
 class Plain:
     def __init__(self, content):
@@ -82,7 +84,7 @@ def check(system):
     other = system.spawn(functools.partial(Clerk, step=3), 1)
     assert (clerk.ask(Clerk.add, 1).result(10), other.ask(Clerk.add, 1).result(10)) == (11, 4)
     order = Order(1, Colour.RED)
-    values = [order, Point(2), Pair(order, Point(3)), Plain([order]), Order, [Colour, {Point(1): Plain}]]
+    values = [order, Point(2), Pair(order, Point(3)), Couple(order, 4), Plain([order]), Order, [Colour, {Point(1): Plain}]]
     values += [Colour.RED, Access.READ, Access.READ | Access.WRITE]
     for value in values:
         for answer in (clerk.ask(Clerk.echo, value).result(10), clerk.ask(Clerk.relay, other, value).result(10)):
