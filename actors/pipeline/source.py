@@ -88,7 +88,9 @@ class Source:
                 pack([item])
             except CodecError as error:
                 number = self.skipped + self.taken + place
-                self.error = CodecError(f"item {number} of the source (counted from 0), a {type(item).__name__}: {error}")
+                self.error = CodecError(
+                    f"item {number} of the source (counted from 0), a {type(item).__name__}: {error}"
+                )
                 self.error.__cause__ = error.__cause__
                 self.ended = True
                 del items[place:]
