@@ -185,12 +185,12 @@ class Engine:
         elif isinstance(error, ActorDied) and error.reason is not None:
             late = error.reason.signal == signal.SIGALRM and self.stages[stage].timeout is not None
             text = f"took longer than {self.stages[stage].timeout:g} s" if late else f"its process {_how(error.reason)}"
-            before, item, place = self.flow.stations[stage].skipped, batch.item(), batch.first + batch.done
+            before, failing, place = self.flow.stations[stage].skipped, batch.item(), batch.first + batch.done
             if error.restarting:
                 self.falls.pop((stage, worker), None)
             self.flow.died(stage, worker, batch, gone=not error.restarting, begun=True, late=late, text=text)
             if (lost := self.flow.stations[stage].skipped - before) > 0:
-                what = f"{lost} items" if lost > 1 or item is None else _shown(item, place)
+                what = f"{lost} items" if lost > 1 or failing is None else _shown(failing, place)
                 log.warning("stage %r skipped %s: %s", self.stages[stage].name, what, text)
         else:
             raise error
