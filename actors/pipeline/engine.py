@@ -124,6 +124,7 @@ class Engine:
                 self.results.get_nowait()
             except queue.Empty:
                 break
+        self._say(WAKE)  # to a thread that waits while another has closed the run
 
     def _end(self) -> None:
         if not self.over:

@@ -56,6 +56,9 @@ class Pipeline:
     def __repr__(self) -> str:
         return f"Pipeline({', '.join(stage.name for stage in self.stages)})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engine": None}  # a run stays where it is
+
     def run(
         self,
         source: Iterable[Any] | AsyncIterable[Any],

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import functools
 import queue
+import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -55,6 +56,7 @@ class Run(Iterator[Any]):
         self.engine = Engine(stages, name, system, parent)
         self._items: Iterator[Any] = iter(())
         self._chunk: Chunk | None = None
+        self._one = threading.RLock()  # several threads may share the results
         self._given = 0.0  # when its results were handed out
         self._waiter = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -132,8 +134,10 @@ class Run(Iterator[Any]):
 
     def _fill(self) -> bool:
         """The next results: False when there are no more."""
-        if self._state == "closed":
-            return False
+        with self._one:
+            return self._fill_alone()
+
+    def _fill_alone(self) -> bool:
         try:
             if self._state == "new":
                 system = self.engine.crew.system
@@ -145,7 +149,7 @@ class Run(Iterator[Any]):
                 self.engine.crew.start()
                 self.engine.started()
             self._taken()
-            while True:
+            while self._state == "running":
                 over = self._take(self._next_result())
                 if over is None:
                     continue
@@ -153,6 +157,7 @@ class Run(Iterator[Any]):
                     self._leave()
                     self._ended()
                 return not over
+            return False
         except BaseException as error:
             self._close(error)
             raise
