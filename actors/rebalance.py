@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ActorDied, ActorsError, MailboxFull
 from .message import Kind
 from .routing import Member
-from .transports._ring import CLOSED
+from .transports._ring import CLOSED, Corrupt
 
 if TYPE_CHECKING:
     from .client import Client
@@ -51,7 +51,7 @@ def rebalance(client: Client, old: Sequence[Member], new: Sequence[Member]) -> N
     for uid, count in part(depths, ours).items():
         replies = sorted(waiting[uid], key=lambda reply: reply.position)
         for reply in replies[len(replies) - count :]:
-            turn += _move(client, reply, [*new[turn % len(new) :], *new[: turn % len(new)], *old])
+            turn += move(client, reply, [*new[turn % len(new) :], *new[: turn % len(new)], *old])
 
 
 def _depth(client: Client, member: Member) -> int:
@@ -62,7 +62,7 @@ def _depth(client: Client, member: Member) -> int:
     return stats["accepted"] - stats["handled"]
 
 
-def _move(client: Client, reply: Reply[Any], members: Sequence[Member]) -> bool:
+def move(client: Client, reply: Reply[Any], members: Sequence[Member]) -> bool:
     """To the first of these that takes it. False: it is begun, or over."""
     port = client.ports.get(reply.uid)
     message = port.cancel(reply.position, client.me, reply.corr) if port is not None and reply.kind < 0 else None
@@ -82,7 +82,11 @@ def _move(client: Client, reply: Reply[Any], members: Sequence[Member]) -> bool:
             error = failure
             continue
         reply.uid, reply.label = uid, (name, reply.label[1])
-        position = port.push(message[0], ASK, message[1], client.me, reply.corr, reply.deadline, 0.0)
+        try:
+            position = port.push(message[0], ASK, message[1], client.me, reply.corr, reply.deadline, 0.0)
+        except Corrupt as damage:
+            error = client.damaged(name, damage)
+            continue
         if position >= 0:
             reply.position = position
             if reply.kind >= 0:
