@@ -11,22 +11,22 @@ import pytest
 
 from kit import LeakGuard, Service, system_name, until
 
-WORKERS = """
+WORKERS = r"""
 import os, time
 from actors import Actor
 from actors.supervision import Child, Supervisor
 
 class Steady(Actor):
     def on_start(self):
-        print("ready", flush=True)
+        print("ready\n", end="", flush=True)
     def on_stop(self, reason):
-        print("stopped", flush=True)
+        print("stopped\n", end="", flush=True)
 
 class Busy(Actor):
     def on_start(self):
         self.after(0, self.work)
     def work(self):
-        print("ready", flush=True)
+        print("ready\n", end="", flush=True)
         time.sleep(60)
 
 steady = Supervisor(Child(Steady, count=2), name="steady")
