@@ -59,8 +59,15 @@ def run(tree: Supervisor, name: str, grace: float = GRACE) -> int:
     """Run the tree until all of it has ended or a signal comes: the exit code."""
     notifier = Notifier.take()
     notifier.tell(STATUS=f"starting {name}")
-    with Interruption() as interruption, ActorSystem(name) as system:
-        return asyncio.run(Service(system, tree, grace, notifier, interruption).live())
+    with Interruption() as interruption:
+        try:
+            system = ActorSystem(name)
+        except ActorsError:
+            if interruption.number:  # of our whole group, to which the guardian still belonged
+                return 128 + interruption.number
+            raise
+        with system:
+            return asyncio.run(Service(system, tree, grace, notifier, interruption).live())
 
 
 class Interruption:

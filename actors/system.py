@@ -8,6 +8,7 @@ references carry the messages. Blocking and async methods are the same steps (`_
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import json
 import os
@@ -105,7 +106,8 @@ class ActorSystem(Spawning, Closing, Coordinating):
         }
         if self._kit is not None:
             config["kit"] = self._kit
-        wire.send(mine, config)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended at once, as `_connect` will see
+            wire.send(mine, config)
         self._setting = {"environ": dict(os.environ), "path": path}
         self._connect(mine, LEVELS[log_level], ask_timeout)
         atexit.register(_close_at_exit, weakref.ref(self))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -433,3 +434,12 @@ def test_tree_is_the_system_as_data() -> None:
         assert (child["name"], child["status"], child["restarts"]) == ("parent/child", "running", 0)
         assert child["address"] == f"actor://{system.name}/parent/child"
         assert alive(child["pid"])
+
+
+@pytest.mark.usefixtures("leak_guard")
+def test_a_guardian_that_ends_at_once_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it has ended before it is sent its configuration, or after."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    for _ in range(20):
+        with pytest.raises(ActorsError, match="its guardian did not start"):
+            ActorSystem(system_name("never"))

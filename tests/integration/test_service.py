@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from actors import ActorSystem
+import actors.service
+from actors import ActorsError, ActorSystem
+from actors.supervision import Supervisor
 from kit import Gate, Service, kill, system_name, until
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("leak_guard")]
@@ -346,3 +348,17 @@ def test_systemd_takes_it_for_ready(folder: Path, name: str) -> None:
     subprocess.run(["systemd-run", *options, *command], check=True, timeout=30)
     subprocess.run(["systemctl", "is-active", unit], check=True, timeout=30)
     subprocess.run(["systemctl", "stop", unit], check=True, timeout=60)
+
+
+def test_a_signal_that_takes_the_guardian_before_it_is_up_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the whole group, to which it still belongs then."""
+
+    def killed(name: str) -> ActorSystem:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ActorsError(f"system {name!r}: its guardian did not start (see stderr)")
+
+    monkeypatch.setattr(actors.service, "ActorSystem", killed)
+    assert actors.service.run(Supervisor(), "never") == 128 + signal.SIGTERM
+    monkeypatch.setattr(actors.service, "ActorSystem", lambda _: ActorSystem(""))
+    with pytest.raises(ActorsError):
+        actors.service.run(Supervisor(), "never")
