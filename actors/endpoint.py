@@ -147,28 +147,18 @@ class Endpoint:
         if reply.kind >= 0:
             return True
         end = None if seconds is None else time.monotonic() + seconds
-        waiter, poll = self._waiter()
-        own, patience = waiter.fd, PATIENCE if reply.uid == 0 else None
+        waiter, _ = self._waiter()
         if reply.waitfd < 0:
-            reply.waitfd = own  # published; whoever fills the reply from now on writes it, so look again
+            reply.waitfd = waiter.fd  # published; whoever fills the reply from now on writes it, so look again
         else:
             reply.also(waiter.ring)  # another thread waits for it
         try:
             while reply.kind < 0:
-                left = None if end is None else min((end - time.monotonic()) * 1e3, LONGEST)
-                if left is not None and left <= 0:
+                if not self._sleep(end, reply.uid == 0, reply):
                     return False
-                rung = poll.poll(left if patience is None or (left is not None and left < patience) else patience)
-                for fd, _ in rung:
-                    if fd == own:
-                        os.eventfd_read(own)
-                    else:
-                        self.rung(fd, reply)
-                if patience is not None and not rung:
-                    self.look()
             return True
         finally:
-            if reply.waitfd == own:
+            if reply.waitfd == waiter.fd:
                 reply.waitfd = -1
 
     def block(
@@ -182,26 +172,32 @@ class Endpoint:
         """Block this thread until `is_over()`; who makes it so then writes to all `rings`, under their lock. False: it
         is later than `end`. While `is_restless()`, what no bell tells of (the guardian's answers) is looked for, too.
         """
-        own, poll = self._waiter()
+        own, _ = self._waiter()
         rings.append(own.fd)
         try:
             while not is_over():
-                left = None if end is None else min((end - time.monotonic()) * 1e3, LONGEST)
-                if left is not None and left <= 0:
+                if not self._sleep(end, is_restless()):
                     return False
-                patience = PATIENCE if is_restless() else None
-                rung = poll.poll(left if patience is None or (left is not None and left < patience) else patience)
-                for fd, _ in rung:
-                    if fd == own.fd:
-                        os.eventfd_read(fd)
-                    else:
-                        self.rung(fd, None)
-                if not rung and is_restless():
-                    self.look()
             return True
         finally:
             with lock:  # not while they are written to: this thread may end, and its descriptor with it
                 rings.remove(own.fd)
+
+    def _sleep(self, end: float | None, restless: bool, reply: Reply[Any] | None = None) -> bool:
+        """Until something rings, or there may be something to look for. False: it is later than `end` already."""
+        own, poll = self._waiter()
+        left = LONGEST if end is None else min((end - time.monotonic()) * 1e3, LONGEST)
+        if left <= 0:
+            return False
+        rung = poll.poll(min(left, PATIENCE) if restless else left)
+        for fd, _ in rung:
+            if fd == own.fd:
+                os.eventfd_read(fd)
+            else:
+                self.rung(fd, reply)
+        if restless and not rung:
+            self.look()
+        return True
 
     def _waiter(self) -> tuple[_Eventfd, select.poll]:
         local = self.local

@@ -25,6 +25,7 @@ def test_whoever_waits_is_not_gone_while_it_is_rung() -> None:
 
     endpoint = SimpleNamespace(_waiter=waiter, look=lambda: None)
     endpoint.block = functools.partial(Endpoint.block, endpoint)
+    endpoint._sleep = functools.partial(Endpoint._sleep, endpoint)
     dispatcher: Any = SimpleNamespace(client=SimpleNamespace(endpoint=endpoint), check_process=waiting.set)
     future: TaskFuture[None] = TaskFuture(dispatcher, "run", b"", 0)
 
