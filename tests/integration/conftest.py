@@ -16,10 +16,13 @@ Spawn = Callable[..., ActorRef[Any]]
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_held(request: pytest.FixtureRequest) -> Iterator[None]:
-    """pytest keeps what fixtures gave until the next test, the system of a module too, whose guard would find it."""
+def nothing_is_held(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """pytest keeps what fixtures gave until the next test, and log records with their tracebacks: the system of a module,
+    too, whose guard would find it.
+    """
     yield
     request.node.funcargs.clear()
+    caplog.get_records("call").clear()
 
 
 @pytest.fixture(scope="module")
