@@ -22,6 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from .allocator import keep_freed
 from .errors import ActorsError, CodecError, OutOfMemory
 from .parcels import LARGE, Lent, Parcel, Part
 from .transports._ring import Ledger, Segment, Span, memory
@@ -36,8 +37,7 @@ HEAD: Final = struct.Struct("<HBQ")  # parts; 1: the last one is the body; word
 PART: Final = struct.Struct("<QQQH")  # id, offset, length, slot
 IDLE: Final = 64 << 20  # bytes of idle segments that a process keeps
 WINDOW: Final = 64 << 20  # bytes that may be on their way from one process to one actor
-WORKED: Final = 4  # temporary arrays at a time, beside one that was received
-KEPT: Final = 31 << 20  # bytes: of larger chunks glibc learns nothing
+WORKED: Final = 4  # arrays that who computes with a received one makes beside it, one after the other
 MOST: Final = 4096  # segments of a system
 SHARE: Final = 8  # one process should look at no more than one in so many segments, and bytes of the budget
 TRIES, PAUSE = 25, 0.02  # for memory, while others are asked to give back what they don't use
@@ -235,7 +235,7 @@ class Arena:
                 segment = self.known[id] = Segment(fds[0])
             finally:
                 os.close(fds[0])
-            keep_for_work(segment.size)
+            keep_freed(WORKED * segment.size)
         return Span(segment, id, offset, length, self.ledger, self.client.me)
 
     def release(self, body: bytes) -> None:
@@ -258,24 +258,6 @@ class Arena:
         self.known.clear()
         self._ledger = None
         self._lock = threading.Lock()
-
-
-def keep_for_work(size: int) -> None:
-    """Let malloc keep the memory of some arrays of so many bytes when they are freed, for the next ones.
-
-    Who computes with an array makes others like it, one after the other. glibc learns from the largest chunk that was
-    freed how much to keep (mallopt(3), M_TRIM_THRESHOLD); what is read where it lies never was such a chunk, and then
-    each temporary array went back to the kernel, and its pages were faulted in anew: 0.7 s instead of 0.5 s for
-    `denoise` of examples/photographs.py. The chunk that teaches it is never touched.
-    """
-    global _kept
-    size = min(WORKED * size, KEPT)
-    if size > _kept:
-        _kept = size
-        bytes(size)
-
-
-_kept = 0  # by this process
 
 
 def release(ledger: Ledger, body: bytes) -> None:

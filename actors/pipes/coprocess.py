@@ -15,12 +15,14 @@ import os
 import signal
 from collections.abc import Mapping
 
+from ..allocator import keep_freed
 from ..exits import ExitReason
 from .launch import launch
-from .sink import Sink, enlarge, keep_freed_memory
+from .sink import Sink, enlarge
 from .source import CHUNK, RAW, Source
 
 PATIENCE = 1.0  # seconds between a sign of a program's end (its stdout closed, its stdin broken) and the end itself
+KEPT = 4 << 20  # bytes of freed chunks of data: to fault them in anew takes longer than their way through the pipe
 
 
 class Coprocess:
@@ -41,7 +43,7 @@ class Coprocess:
         self._process = launch(command, cwd, env or {})  # kept: its destructor would take the status away
         self.pid = self._process.pid
         stdin, stdout, stderr = self._descriptors()
-        keep_freed_memory()
+        keep_freed(KEPT)
         for fd in (stdin, stdout):
             enlarge(fd)
         self.stdin = Sink(stdin)

@@ -117,14 +117,6 @@ class Writing:
         return self._sink.withdraw(self)
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what chunks of data free for the next ones: it takes the largest block that was ever given back as
-    the measure of what to keep. Otherwise each chunk is mapped, faulted in and unmapped anew, which takes longer than
-    its way through the pipe.
-    """
-    bytearray(4 << 20)
-
-
 def enlarge(fd: int) -> None:
     """Let a pipe hold more than the usual 64 KiB, if this user still may."""
     with contextlib.suppress(OSError):
