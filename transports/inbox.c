@@ -116,7 +116,7 @@ static bool watch(Inbox *self, int rings, double spin)
     disarm_all(self, rings);
     uint64_t start = ring_now(CLOCK_MONOTONIC), now = start;
     uint64_t brief = (uint64_t)(spin < 1000 ? spin * 1000 : 1000000);
-    uint64_t length = (uint64_t)(spin_length(habit, brief * 1e-3) * 1000);
+    uint64_t length = spin_length(habit, brief);
     bool came = false;
     do {
         for (int i = 0; i < 32 && !came; i++) {

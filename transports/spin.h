@@ -32,7 +32,7 @@ struct spinners {
 #define SPIN_ANY UINT32_MAX
 #define SPINNER ((struct spinner){128, 0, 8})
 #define SPINNERS ((struct spinners){SPINNER, SPINNER})
-#define LONG_SPIN 150.0 /* us: to wake a process on an idle CPU took 50 to 90 on virtual machines, twice that for both */
+#define LONG_SPIN UINT64_C(150000) /* ns: to wake a process on an idle CPU took 50 to 90 on virtual machines, twice that for both */
 #define SPIN_LIT 64     /* a rate below it is the dark */
 
 #define spin_load(word) atomic_load_explicit(&(word), memory_order_relaxed)
@@ -50,10 +50,10 @@ static inline bool spin_promises(struct spinner *s, uint32_t cpu)
     return false;
 }
 
-/* Of a spin that would be `short_spin` us long. */
-static inline double spin_length(const struct spinner *s, double short_spin)
+/* How long to spin, in ns, where `brief` is meant. */
+static inline uint64_t spin_length(const struct spinner *s, uint64_t brief)
 {
-    return spin_load(s->rate) < SPIN_LIT && short_spin < LONG_SPIN ? LONG_SPIN : short_spin;
+    return spin_load(s->rate) < SPIN_LIT && brief < LONG_SPIN ? LONG_SPIN : brief;
 }
 
 static inline void spin_learn(struct spinner *s, bool paid)
