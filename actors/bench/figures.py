@@ -42,14 +42,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Times better than the figure's reference (`ratio`), or at most so much of the unit (`limit`). open: known to be
-    missed, so reported and not gated.
-    """
+    """Times better than the figure's reference (`ratio`), or at most so much of the unit (`limit`)."""
 
     case: str
     ratio: float | None = None
     limit: float | None = None
-    open: bool = False
 
 
 FIGURES = (

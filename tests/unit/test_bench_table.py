@@ -69,7 +69,7 @@ def test_the_data_form_holds_the_samples_and_the_verdicts() -> None:
     data = as_data(results(ask_actors=[1e-6], ask_pipe=[10e-6]))
     assert data["samples"] == {"ask.actors": [1e-6], "ask.pipe": [10e-6]}
     assert data["targets"] == [
-        {"case": "ask.actors", "ratio": 5.0, "limit": None, "open": False, "measured": pytest.approx(10.0), "met": True}
+        {"case": "ask.actors", "ratio": 5.0, "limit": None, "measured": pytest.approx(10.0), "met": True}
     ]
 
 
