@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .reply import Reply
 
 PATIENCE = 0.02  # seconds
-SETTLING = 1.0
+SETTLING = 1.0  # seconds that whoever closes a stream waits for a callback that is under way
 
 
 class ProgramEndpoint(Endpoint):

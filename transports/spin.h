@@ -32,7 +32,7 @@ struct spinners {
 #define SPIN_ANY UINT32_MAX
 #define SPINNER ((struct spinner){128, 0, 8})
 #define SPINNERS ((struct spinners){SPINNER, SPINNER})
-#define LONG_SPIN UINT64_C(150000) /* ns: to wake a process on an idle CPU took 50 to 90 on virtual machines, twice that for both */
+#define LONG_SPIN UINT64_C(150000) /* ns: to wake a process on an idle CPU took 50 to 90 us on virtual machines, twice that for both */
 #define SPIN_LIT 64     /* a rate below it is the dark */
 
 #define spin_load(word) atomic_load_explicit(&(word), memory_order_relaxed)

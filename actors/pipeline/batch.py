@@ -16,7 +16,7 @@ SKIPS, RETRIES = ("skip", RETRY_OR_SKIP), ("retry", RETRY_OR_SKIP)
 Trouble = Literal["raised", "died", "late", "lost"]
 
 
-class Over(Exception):
+class Spent(Exception):
     """Raised by what a worker has made for its stage: it is of no more use. `args[0]`: the error that says why."""
 
 

@@ -30,7 +30,7 @@ from ..pipes.diary import Diary, say
 from ..pipes.framing import codec
 from ..pipes.launch import checked_command
 from ..pipes.sink import Writing
-from .batch import Over
+from .batch import Spent
 
 WORDS = 2000  # characters of stderr in an error
 PAUSE = 0.001  # seconds between two writes, and looks for results, while it takes its items at once
@@ -87,7 +87,7 @@ class Program:
             yield each
         error = await self._fault()
         if error is not None:
-            raise Over(error)
+            raise Spent(error)
         if self.program.stdout.held or self.program.stderr.held:
             say(f"{self.command[0]} has ended; what it has started, and is still there, ends with the run", "warning")
 
@@ -170,7 +170,7 @@ class Program:
         what = "ended before its input did"
         if self.program.status is None:
             what = f"has closed its stdin and runs on (process {self.program.pid})"
-        raise Over(await self._fault() or ActorsError(f"{self.command[0]} {what}{self._words()}"))
+        raise Spent(await self._fault() or ActorsError(f"{self.command[0]} {what}{self._words()}"))
 
     async def _fault(self) -> ActorsError | None:
         """What is wrong with how it has ended, or with what it has said."""

@@ -56,7 +56,7 @@ class Run(Iterator[Any]):
         self.engine = Engine(stages, name, system, parent)
         self._items: Iterator[Any] = iter(())
         self._chunk: Chunk | None = None
-        self._one = threading.RLock()  # several threads may share the results
+        self._filling = threading.RLock()  # several threads may share the results
         self._given = 0.0  # when its results were handed out
         self._waiter = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -134,7 +134,7 @@ class Run(Iterator[Any]):
 
     def _fill(self) -> bool:
         """The next results: False when there are no more."""
-        with self._one:
+        with self._filling:
             return self._fill_alone()
 
     def _fill_alone(self) -> bool:

@@ -32,7 +32,7 @@ from ..context import current
 from ..exits import ExitReason
 from ..failures import describe, encode_error
 from ..supervision import Backoff
-from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS, Over
+from .batch import DONE, LOST, REFUSED, RETRIES, SKIPS, Spent
 from .chunk import is_column, unpack
 from .held import END_OF_INPUT, NOTHING, Held, Part, shown
 
@@ -287,8 +287,8 @@ class Worker(Actor):
         """What the policy says of an input that raised: True when the batch ends with it."""
         held = part.held
         held.current = None
-        if isinstance(error, Over):
-            return self._over(part, *error.args)
+        if isinstance(error, Spent):
+            return self._spent(part, *error.args)
         if isinstance(error, StopIteration):  # as in a generator: it must not look like an end
             error = RuntimeError(f"it raised {type(error).__name__}")
         if self.on_error in RETRIES and held.tries < self.retries:
@@ -305,7 +305,7 @@ class Worker(Actor):
         self._give_up(part, error)
         return self.on_error not in SKIPS
 
-    def _over(self, part: Part, error: BaseException) -> bool:
+    def _spent(self, part: Part, error: BaseException) -> bool:
         """Its object is of no more use. Where the policy is to go on, a new process does: what this one has done is
         skipped with it, and can't be done again. Nobody needs one at the end of the input.
         """
