@@ -106,6 +106,7 @@ class PoolRef(ActorRef[T_co]):
     ) -> Member:
         members = [each for each in known.members if each[0] not in tried] if tried else known.members
         if not members:
+            self._join(client)  # which says so if the pool has ended
             raise ActorDied(f"{self.address}: no member of the pool takes messages now; resize it, or see its members")
         return known.choose(members, args, kwargs, lambda member: load(client, known, member))
 

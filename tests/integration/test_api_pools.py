@@ -295,7 +295,7 @@ def test_a_stopped_pool_handles_what_it_has_accepted_and_is_gone(pool: Any, tmp_
     ref.stop()
     assert ref.wait(20).kind in ("shutdown", "normal")
     assert sorted(int(row[1]) for row in journal.rows()) == list(range(200))
-    with pytest.raises(ActorDied):
+    with pytest.raises(ActorDied, match="shut down"):
         ref.tell(Worker.note, 1)
     with pytest.raises(ActorDied):
         ref.ask(Worker.note, 1).result(10)
