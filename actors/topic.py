@@ -21,10 +21,11 @@ from . import extensions, wire
 from .address import check_name
 from .client import SHORT, TELL, Client, clients, goes_beside, made
 from .codec import encode_call
-from .errors import ActorDied, ActorsError, MailboxFull, SystemDied
+from .errors import ActorDied, ActorsError, MailboxCorrupt, MailboxFull, SystemDied
 from .message import HANDLE, Kind
 from .ref import ActorRef, checked, message_name
 from .reply import died
+from .transports._ring import Corrupt
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -119,7 +120,13 @@ class Topic(Generic[T]):
             body, flags = calls[method]
             port = client.ports.get(uid)
             short = port is not None and not flags & HANDLE and (len(body) <= SHORT or not goes_beside(body, port))
-            if short and not client.outbox.queues and port.push(body, TELL, flags, client.me, 0, 0, 0.0) >= 0:  # type: ignore[union-attr]
+            try:
+                taken = (
+                    short and not client.outbox.queues and port.push(body, TELL, flags, client.me, 0, 0, 0.0) >= 0  # type: ignore[union-attr]
+                )
+            except Corrupt:  # it ends, and does not count
+                continue
+            if taken:
                 accepted += 1
             else:
                 rest.append((uid, name, body, flags))
@@ -169,7 +176,7 @@ class _Count:
             self.sent += 1
         elif isinstance(error, MailboxFull):
             self.full.append(error)
-        return isinstance(error, MailboxFull | ActorDied) and not isinstance(error, SystemDied)
+        return isinstance(error, MailboxFull | MailboxCorrupt | ActorDied) and not isinstance(error, SystemDied)
 
     def accepted(self, topic: Topic[Any]) -> int:
         if self.full:

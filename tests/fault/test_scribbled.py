@@ -81,6 +81,9 @@ def test_an_actor_that_nothing_can_be_said_to_any_more_dies_alone(system: ActorS
 def test_a_sender_that_finds_a_mailbox_damaged_is_told_so(system: ActorSystem) -> None:
     wild, good = system.spawn(Wild), system.spawn(Good)
     pid = wild.ask(Wild.pid).result(20)
+    numbers = system.topic("numbers")
+    for ref in (wild, good):
+        numbers.subscribe(ref, "twice")
     scribble("mailbox", "tail")
     with pytest.raises(MailboxCorrupt, match=wild.name):
         wild.ask(Wild.pid)
@@ -88,6 +91,9 @@ def test_a_sender_that_finds_a_mailbox_damaged_is_told_so(system: ActorSystem) -
         wild.tell(Wild.pid)
     with pytest.raises(MailboxCorrupt, match=wild.name):
         asyncio.run(wild.tell_async(Wild.pid))
+    good.ask(Good.twice, 1).result(20)  # its mailbox is known here now, as the damaged one is
+    assert numbers.publish(3) == 1, "the others hear"
+    assert asyncio.run(numbers.publish_async(3)) == 1
     os.kill(pid, signal.SIGKILL)
     until(lambda: [each["name"] for each in system.tree()["children"]] == [good.name], "it is not started again")
     assert good.ask(Good.twice, 4).result(20) == 8
